@@ -1,0 +1,81 @@
+package store
+
+import "time"
+
+// Alert says that something was reached. There is at most one with the same AlertKey for a tenant.
+type Alert struct {
+	TenantID, ID string
+	AlertKey
+	// Period is the one in which it was reached.
+	PeriodEnd time.Time
+	// Used is what had been used when it was raised, in the limit's unit.
+	Used int64
+	// Preexisting says that the usage was already there when the quota was set.
+	Preexisting bool
+	// Reason says in words what an unpriced alert is about.
+	Reason string
+	Status AlertStatus
+	// RaisedAt and the times of the later states; zero for a state that was not reached.
+	RaisedAt, SentAt, AcknowledgedAt, ResolvedAt time.Time
+	// ClaimedUntil is the end of a deliverer's lease on a pending alert.
+	ClaimedUntil time.Time
+}
+
+// AlertKey is what makes an alert of a tenant the same alert.
+type AlertKey struct {
+	Kind            AlertKind
+	Provider, Model string
+	Meter           Meter
+	Per             Window
+	// Max is the limit's maximum: a new maximum starts afresh.
+	Max     int64
+	Percent int
+	// PeriodStart is the start of the period in which it was reached.
+	PeriodStart time.Time
+}
+
+// AlertKind tells alerts apart.
+type AlertKind string
+
+// The kinds of alerts.
+const (
+	// QuotaWarning: a threshold below 100 % of a limit on anything but cost.
+	QuotaWarning AlertKind = "quota_warning"
+	// QuotaExceeded: 100 % of a limit, or a threshold above.
+	QuotaExceeded AlertKind = "quota_exceeded"
+	// CostWarning: a threshold below 100 % of a limit on cost.
+	CostWarning AlertKind = "cost_warning"
+	// RateLimit: a rate limit refused a call.
+	RateLimit AlertKind = "rate_limit"
+	// Unpriced: a model was used that has no price. Once for each provider, model and month.
+	Unpriced AlertKind = "unpriced"
+)
+
+// AlertStatus is how far an alert has come. It only moves forward.
+type AlertStatus string
+
+// The states of an alert, in order.
+const (
+	AlertPending      AlertStatus = "pending"
+	AlertSent         AlertStatus = "sent"
+	AlertAcknowledged AlertStatus = "acknowledged"
+	AlertResolved     AlertStatus = "resolved"
+)
+
+// AlertQuery selects alerts, oldest first. Empty fields select everything; an empty TenantID selects all tenants'.
+type AlertQuery struct {
+	TenantID string
+	Kind     AlertKind
+	Status   AlertStatus
+	Provider string
+	From, To time.Time // bounds of RaisedAt: [From, To)
+	// After is the last alert of the page before.
+	After *AlertPosition
+	Limit int // at least 1
+}
+
+// AlertPosition is an alert's place in a listing by (RaisedAt, TenantID, ID).
+type AlertPosition struct {
+	RaisedAt     time.Time
+	TenantID, ID string
+}
