@@ -1,12 +1,21 @@
 package store
 
-import "time"
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"time"
+)
 
 // Alert says that something was reached. There is at most one with the same AlertKey for a tenant.
 type Alert struct {
 	TenantID, ID string
+	// Number counts the tenant's alerts from 1 in the order in which they were raised.
+	Number int64
 	AlertKey
-	// Period is the one in which it was reached.
+	// PeriodEnd is the end of the period in which it was reached.
 	PeriodEnd time.Time
 	// Used is what had been used when it was raised, in the limit's unit.
 	Used int64
@@ -32,6 +41,42 @@ type AlertKey struct {
 	Percent int
 	// PeriodStart is the start of the period in which it was reached.
 	PeriodStart time.Time
+}
+
+// AlertID returns the id of a tenant's alert. It is made from the key, so that a key has one id wherever and by whomever
+// it is raised.
+func (k AlertKey) AlertID(tenantID string) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %q %q %d %d %d", tenantID, k.Kind, k.Provider, k.Model, k.Meter,
+		k.Per, k.Max, k.Percent, k.PeriodStart.UnixMicro()))
+	return hex.EncodeToString(sum[:16])
+}
+
+// Raise completes an alert that a judge returned: identity, first status and time.
+func (a Alert) Raise(tenantID string, now time.Time) Alert {
+	a.TenantID, a.ID = tenantID, a.AlertID(tenantID)
+	a.Status, a.RaisedAt = AlertPending, now
+	return a
+}
+
+// Mark returns the alert moved to a status, with the time of that status set.
+func (a Alert) Mark(status AlertStatus, now time.Time) Alert {
+	a.Status = status
+	switch status {
+	case AlertSent:
+		a.SentAt = now
+	case AlertAcknowledged:
+		a.AcknowledgedAt = now
+	case AlertResolved:
+		a.ResolvedAt = now
+	}
+	return a
+}
+
+// SortAlerts orders alerts by (RaisedAt, TenantID, Number), which is the order stores return them in.
+func SortAlerts(alerts []Alert) {
+	slices.SortFunc(alerts, func(a, b Alert) int {
+		return cmp.Or(a.RaisedAt.Compare(b.RaisedAt), cmp.Compare(a.TenantID, b.TenantID), cmp.Compare(a.Number, b.Number))
+	})
 }
 
 // AlertKind tells alerts apart.
@@ -62,6 +107,21 @@ const (
 	AlertResolved     AlertStatus = "resolved"
 )
 
+// Before reports whether s comes before other.
+func (s AlertStatus) Before(other AlertStatus) bool { return s.rank() < other.rank() }
+
+func (s AlertStatus) rank() int {
+	switch s {
+	case AlertPending:
+		return 0
+	case AlertSent:
+		return 1
+	case AlertAcknowledged:
+		return 2
+	}
+	return 3
+}
+
 // AlertQuery selects alerts, oldest first. Empty fields select everything; an empty TenantID selects all tenants'.
 type AlertQuery struct {
 	TenantID string
@@ -74,8 +134,9 @@ type AlertQuery struct {
 	Limit int // at least 1
 }
 
-// AlertPosition is an alert's place in a listing by (RaisedAt, TenantID, ID).
+// AlertPosition is an alert's place in a listing by (RaisedAt, TenantID, Number).
 type AlertPosition struct {
-	RaisedAt     time.Time
-	TenantID, ID string
+	RaisedAt time.Time
+	TenantID string
+	Number   int64
 }

@@ -26,8 +26,8 @@ func (h *Hold) Live(at time.Time) bool { return at.Before(h.ExpiresAt) }
 type Decide func(*Standing, *Hold) error
 
 // Judge says which alerts a tenant gets, given its standing after added were counted. Those that the standing lists
-// already are not raised again. It must be a pure function, as Decide must. TenantID, ID, Status and the times of the
-// alerts it returns are filled in by the store.
+// already are not raised again. It must be a pure function, as Decide must. TenantID, ID, Number, Status and the times of
+// the alerts it returns are filled in by the store.
 type Judge func(s *Standing, added []*Record) []Alert
 
 // Standing is what rules are decided by: a tenant as it stands at one instant, read under the tenant's lock.

@@ -48,7 +48,7 @@ type Store interface {
 
 	// Hold takes holds. For each of them, in order, decide is called with the standing of its tenant, which has the
 	// holds taken before it; what decide returns is the hold's own result, and only a hold that got nil is taken.
-	// Tenants that do not exist are created. All holds that were taken are committed together; the last error means
+	// A hold whose id the tenant has had before gets a *ConflictError with the field "ID". Tenants that do not exist are created. All holds that were taken are committed together; the last error means
 	// that none was.
 	Hold(ctx context.Context, now time.Time, holds []Hold, decide Decide) ([]error, error)
 
@@ -89,7 +89,7 @@ type Store interface {
 	// the window that contains at.
 	TenantTotals(ctx context.Context, w Window, at time.Time, after string, limit int) ([]TenantTotals, error)
 
-	// Alerts lists alerts by (RaisedAt, TenantID, ID).
+	// Alerts lists alerts by (RaisedAt, TenantID, Number).
 	Alerts(ctx context.Context, q AlertQuery) ([]Alert, error)
 
 	// ClaimAlerts takes up to limit pending alerts that nobody has a lease on at now, oldest first, and leases them

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -67,6 +68,25 @@ func (t *Total) Price(r *Record) bool {
 	return true
 }
 
+// Merge adds another total's sums to t, or leaves it as it was and returns false when a sum would pass an int64.
+func (t *Total) Merge(other *Total) bool {
+	sum := *t
+	sum.Meters = slices.Clone(t.Meters)
+	sum.Calls += other.Calls
+	sum.Errors += other.Errors
+	sum.Unpriced += other.Unpriced
+	for _, m := range other.Meters {
+		if !sum.addLine(m.Meter, m.Quantity, m.Cost) {
+			return false
+		}
+	}
+	if !sum.addCost(other.Cost) {
+		return false
+	}
+	*t = sum
+	return true
+}
+
 func (t *Total) addCost(m Money) bool {
 	sum, ok := Add(int64(t.Cost), int64(m))
 	t.Cost = Money(sum)
@@ -120,4 +140,12 @@ type Drift struct {
 	Meter Meter
 	// Ledger is what the records add up to, and Stored what the total says, in whole units or picodollars.
 	Ledger, Stored int64
+}
+
+// SortTotals orders totals by window, start, provider and model, which is the order stores return them in.
+func SortTotals(totals []Total) {
+	slices.SortFunc(totals, func(a, b Total) int {
+		return cmp.Or(cmp.Compare(a.Window, b.Window), a.Start.Compare(b.Start),
+			cmp.Compare(a.Provider, b.Provider), cmp.Compare(a.Model, b.Model))
+	})
 }

@@ -1,0 +1,252 @@
+package usage
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/shopspring/decimal"
+
+	"github.com/acf68eca/usage/store"
+)
+
+// Alert says that a tenant reached a threshold of a limit, or used a model that has no price. It is raised once: for
+// each limit with its maximum, threshold and period, or for each unpriced model and month.
+type Alert struct {
+	TenantID, ID string
+	Kind         AlertKind
+	// Provider, Model, Meter and Per are those of the limit; Meter is empty for AlertUnpriced.
+	Provider, Model string
+	Meter           Meter
+	Per             Window
+	// Max is the limit's maximum, and Used what had been used when the alert was raised.
+	Max, Used decimal.Decimal
+	// Percent is the threshold.
+	Percent int
+	// Period is the one that it was reached in.
+	Period Period
+	// Preexisting says that the usage was already there when the quota was set.
+	Preexisting bool
+	// Reason says why a model has no price.
+	Reason string
+	Status AlertStatus
+	// RaisedAt and the times of the states that were reached; zero for those that were not.
+	RaisedAt, SentAt, AcknowledgedAt, ResolvedAt time.Time
+
+	number int64
+}
+
+// AlertKind tells alerts apart.
+type AlertKind = store.AlertKind
+
+// The kinds of alerts.
+const (
+	// AlertQuotaWarning: a threshold below 100 % of a limit on anything but cost.
+	AlertQuotaWarning = store.QuotaWarning
+	// AlertQuotaExceeded: a threshold of 100 % of a limit or above.
+	AlertQuotaExceeded = store.QuotaExceeded
+	// AlertCostWarning: a threshold below 100 % of a limit on cost.
+	AlertCostWarning = store.CostWarning
+	// AlertRateLimit: a rate limit refused a call. The tracker has no rate limits yet and does not raise it.
+	AlertRateLimit = store.RateLimit
+	// AlertUnpriced: a model was used that has no price.
+	AlertUnpriced = store.Unpriced
+)
+
+// AlertStatus is how far an alert has come. It only moves forward.
+type AlertStatus = store.AlertStatus
+
+// The states of an alert, in order.
+const (
+	AlertPending      = store.AlertPending
+	AlertSent         = store.AlertSent
+	AlertAcknowledged = store.AlertAcknowledged
+	AlertResolved     = store.AlertResolved
+)
+
+// AlertFilter selects alerts, of all tenants unless it names one. Empty fields select everything.
+type AlertFilter struct {
+	TenantID string
+	Kind     AlertKind
+	Status   AlertStatus
+	Provider string
+	// From and To bound RaisedAt: [From, To). A zero time is no bound.
+	From, To time.Time
+	// After is the Cursor of the last alert of an earlier page; empty starts at the oldest.
+	After string
+	// Limit is the most to return. Defaults to 1,000, which is also the most it can be.
+	Limit int
+}
+
+// Alerts lists alerts in the order in which they were raised.
+func (t *Tracker) Alerts(ctx context.Context, filter AlertFilter) ([]Alert, error) {
+	var f faults
+	f.text("TenantID", filter.TenantID, maxID)
+	after, ok := parseAlertCursor(filter.After)
+	if !ok {
+		f.add("After", "is none that an alert gave")
+	}
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	limit := filter.Limit
+	if limit <= 0 || limit > maxPage {
+		limit = maxPage
+	}
+	rows, err := t.store.Alerts(ctx, store.AlertQuery{
+		TenantID: filter.TenantID, Kind: filter.Kind, Status: filter.Status, Provider: filter.Provider,
+		From: filter.From.UTC(), To: filter.To.UTC(), After: after, Limit: limit,
+	})
+	return alertsOf(rows), err
+}
+
+// Cursor is the alert's place in a listing, for AlertFilter.After.
+func (a *Alert) Cursor() string {
+	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d %d %s", a.RaisedAt.UnixMicro(), a.number, a.TenantID))
+}
+
+func parseAlertCursor(cursor string) (p *store.AlertPosition, ok bool) {
+	if cursor == "" {
+		return nil, true
+	}
+	text, err := base64.RawURLEncoding.Strict().DecodeString(cursor)
+	if err != nil {
+		return nil, false
+	}
+	var micros int64
+	p = new(store.AlertPosition)
+	if n, _ := fmt.Sscanf(string(text), "%d %d", &micros, &p.Number); n != 2 {
+		return nil, false
+	}
+	head := len(fmt.Sprintf("%d %d ", micros, p.Number))
+	if head >= len(text) {
+		return nil, false
+	}
+	p.RaisedAt, p.TenantID = time.UnixMicro(micros).UTC(), string(text[head:])
+	return p, textProblem(p.TenantID, maxID) == ""
+}
+
+// ClaimAlerts takes up to limit pending alerts for delivery, oldest first, and leases them: until the lease ends no
+// other claimer gets them, in no process. Mark each as sent once it is; those that are not come up again. This is how to
+// deliver alerts for certain; Config.OnAlert tells sooner but does not survive a crash.
+func (t *Tracker) ClaimAlerts(ctx context.Context, limit int, lease time.Duration) ([]Alert, error) {
+	var f faults
+	if limit < 1 || limit > maxPage {
+		f.add("limit", fmt.Sprintf("is not from 1 to %d", maxPage))
+	}
+	if lease <= 0 {
+		f.add("lease", "is not positive")
+	}
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	rows, err := t.store.ClaimAlerts(ctx, t.now(), lease, limit)
+	return alertsOf(rows), err
+}
+
+// MarkAlertSent notes that an alert was delivered. An alert that is sent already, or further, stays as it is. It returns
+// the alert, or ErrNotFound.
+func (t *Tracker) MarkAlertSent(ctx context.Context, tenantID, id string) (Alert, error) {
+	return t.markAlert(ctx, tenantID, id, AlertSent)
+}
+
+// AcknowledgeAlert notes that somebody has seen an alert, as MarkAlertSent does.
+func (t *Tracker) AcknowledgeAlert(ctx context.Context, tenantID, id string) (Alert, error) {
+	return t.markAlert(ctx, tenantID, id, AlertAcknowledged)
+}
+
+// ResolveAlert notes that an alert has been dealt with, as MarkAlertSent does.
+func (t *Tracker) ResolveAlert(ctx context.Context, tenantID, id string) (Alert, error) {
+	return t.markAlert(ctx, tenantID, id, AlertResolved)
+}
+
+func (t *Tracker) markAlert(ctx context.Context, tenantID, id string, status AlertStatus) (Alert, error) {
+	var f faults
+	f.id("tenantID", tenantID)
+	f.id("id", id)
+	if err := f.err(); err != nil {
+		return Alert{}, err
+	}
+	row, err := t.store.MarkAlert(ctx, t.now(), tenantID, id, status)
+	if err != nil {
+		return Alert{}, err
+	}
+	return alertOf(&row), nil
+}
+
+func alertsOf(rows []store.Alert) []Alert {
+	alerts := make([]Alert, len(rows))
+	for i := range rows {
+		alerts[i] = alertOf(&rows[i])
+	}
+	return alerts
+}
+
+func alertOf(a *store.Alert) Alert {
+	return Alert{
+		TenantID: a.TenantID, ID: a.ID, Kind: a.Kind, Provider: a.Provider, Model: a.Model, Meter: a.Meter, Per: a.Per,
+		Max: unitsOf(a.Meter, a.Max), Used: unitsOf(a.Meter, a.Used), Percent: a.Percent,
+		Period: Period{Start: a.PeriodStart, End: a.PeriodEnd}, Preexisting: a.Preexisting, Reason: a.Reason,
+		Status: a.Status, RaisedAt: a.RaisedAt, SentAt: a.SentAt, AcknowledgedAt: a.AcknowledgedAt, ResolvedAt: a.ResolvedAt,
+		number: a.Number,
+	}
+}
+
+// alertQueue tells the host of alerts, one after the other, off the callers' path. Its goroutine runs only while there
+// is something to tell.
+type alertQueue struct {
+	tell   func(Alert)
+	logger *slog.Logger
+
+	mu      sync.Mutex
+	waiting []Alert
+	telling bool
+}
+
+const maxWaitingAlerts = 1024
+
+func (q *alertQueue) add(rows []store.Alert) {
+	if q.tell == nil || len(rows) == 0 {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i := range rows {
+		if len(q.waiting) >= maxWaitingAlerts {
+			q.logger.Error("usage: OnAlert is behind: alert stays pending", "tenant", rows[i].TenantID, "alert", rows[i].ID)
+			continue
+		}
+		q.waiting = append(q.waiting, alertOf(&rows[i]))
+	}
+	if !q.telling && len(q.waiting) > 0 {
+		q.telling = true
+		go q.run()
+	}
+}
+
+func (q *alertQueue) run() {
+	for {
+		q.mu.Lock()
+		if len(q.waiting) == 0 {
+			q.telling, q.waiting = false, nil
+			q.mu.Unlock()
+			return
+		}
+		next := q.waiting[0]
+		q.waiting = q.waiting[1:]
+		q.mu.Unlock()
+		q.tellOne(next)
+	}
+}
+
+func (q *alertQueue) tellOne(a Alert) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			q.logger.Error("usage: OnAlert panicked", "tenant", a.TenantID, "alert", a.ID, "panic", cause)
+		}
+	}()
+	q.tell(a)
+}

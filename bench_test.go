@@ -1,0 +1,180 @@
+package usage_test
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+	"github.com/shopspring/decimal"
+
+	"github.com/acf68eca/usage"
+	storesqlite "github.com/acf68eca/usage/store_sqlite"
+)
+
+// What the benchmarks of the write path log: calls of a number of tenants to eight models, in a fixed shuffled order.
+var benchModels = [...]string{
+	"gpt-4o-2024-08-06", "gpt-4o-mini-2024-07-18", "gpt-4.1-2025-04-14", "gpt-4.1-mini-2025-04-14",
+	"gpt-5", "gpt-5-mini-2025-08-07", "gpt-5.4-2026-03-05", "o3-2025-04-16",
+}
+
+func benchTenant(i, tenants int) string { return fmt.Sprintf("tenant-%04d", i*7919%tenants) }
+
+func benchCall(i, tenants int) usage.OpenAICall {
+	return usage.OpenAICall{
+		TenantID: benchTenant(i, tenants), Model: benchModels[i/tenants%len(benchModels)], ServiceTier: "default",
+		InputTokens: 2_006 + int64(i%100), CachedInputTokens: 1_024, OutputTokens: 300 + int64(i%50),
+		Endpoint: "/v1/chat/completions", Status: 200, Latency: 820 * time.Millisecond,
+	}
+}
+
+// closedLoop has callers call until b.N calls are made, and reports calls a second and the 99th percentile.
+func closedLoop(b *testing.B, callers int, call func(i int) error) {
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	latencies := make([][]time.Duration, callers)
+	b.ResetTimer()
+	start := time.Now()
+	for c := range callers {
+		wg.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= b.N {
+					return
+				}
+				began := time.Now()
+				if err := call(i); err != nil {
+					b.Error(err)
+					return
+				}
+				latencies[c] = append(latencies[c], time.Since(began))
+			}
+		})
+	}
+	wg.Wait()
+	elapsed := time.Since(start)
+	b.StopTimer()
+	all := slices.Concat(latencies...)
+	slices.Sort(all)
+	b.ReportMetric(float64(b.N)/elapsed.Seconds(), "calls/s")
+	if len(all) > 0 {
+		b.ReportMetric(float64(all[len(all)*99/100].Microseconds())/1000, "p99-ms")
+	}
+}
+
+func benchTracker(b *testing.B, path string, tenants int) *usage.Tracker {
+	st, err := storesqlite.Open(b.Context(), path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { st.Close() })
+	tracker, err := usage.New(st, usage.Config{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for i := range tenants {
+		err := tracker.SetQuota(b.Context(), usage.Quota{
+			TenantID:      benchTenant(i, tenants),
+			Limits:        []usage.Limit{{Meter: usage.Cost, Max: decimal.NewFromInt(1_000_000)}},
+			AlertPercents: []int{80, 100},
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	return tracker
+}
+
+// alternative is what a host writes by hand: one transaction for each call, with the same settings of SQLite.
+type alternative struct{ db *sqlx.DB }
+
+const alternativeSchema = `
+CREATE TABLE log (
+	id TEXT PRIMARY KEY, tenant TEXT NOT NULL, at INTEGER NOT NULL, model TEXT NOT NULL,
+	input INTEGER NOT NULL, cached INTEGER NOT NULL, output INTEGER NOT NULL, cost INTEGER NOT NULL,
+	endpoint TEXT NOT NULL, status INTEGER NOT NULL, latency INTEGER NOT NULL) STRICT;
+CREATE INDEX log_at ON log (tenant, at);
+CREATE TABLE months (
+	tenant TEXT NOT NULL, month TEXT NOT NULL, model TEXT NOT NULL, calls INTEGER NOT NULL, tokens INTEGER NOT NULL,
+	cost INTEGER NOT NULL, PRIMARY KEY (tenant, month, model)) STRICT;
+CREATE TABLE quotas (tenant TEXT PRIMARY KEY, max INTEGER NOT NULL) STRICT;`
+
+func newAlternative(b *testing.B, path string, tenants int) alternative {
+	dsn := "file:" + path + "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
+		"&_pragma=wal_autocheckpoint(4000)&_txlock=immediate"
+	db, err := sqlx.Open("sqlite", dsn)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { db.Close() })
+	db.SetMaxOpenConns(1)
+	db.MustExec(alternativeSchema)
+	for i := range tenants {
+		db.MustExec(`INSERT INTO quotas VALUES (?, ?)`, benchTenant(i, tenants), int64(1e18))
+	}
+	return alternative{db}
+}
+
+func (a alternative) log(ctx context.Context, c usage.OpenAICall) error {
+	tx, err := a.db.BeginTxx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	id, err := uuid.NewV7()
+	if err != nil {
+		return err
+	}
+	now, cost := time.Now(), c.InputTokens*2_000_000+c.OutputTokens*8_000_000
+	_, err = tx.ExecContext(ctx, `INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, id.String(), c.TenantID,
+		now.UnixMicro(), c.Model, c.InputTokens, c.CachedInputTokens, c.OutputTokens, cost, c.Endpoint, c.Status,
+		c.Latency.Microseconds())
+	if err != nil {
+		return err
+	}
+	var used, limit int64
+	_, err = tx.ExecContext(ctx, `INSERT INTO months VALUES (?, ?, ?, 1, ?, ?) ON CONFLICT DO UPDATE
+		SET calls = calls + 1, tokens = tokens + excluded.tokens, cost = cost + excluded.cost`,
+		c.TenantID, now.Format("2006-01"), c.Model, c.InputTokens+c.OutputTokens, cost)
+	if err != nil {
+		return err
+	}
+	if err := tx.GetContext(ctx, &limit, `SELECT max FROM quotas WHERE tenant = ?`, c.TenantID); err != nil {
+		return err
+	}
+	if used > limit {
+		return usage.ErrQuotaExceeded
+	}
+	return tx.Commit()
+}
+
+// BenchmarkLogOpenAI is the durable write path, beside the alternative.
+func BenchmarkLogOpenAI(b *testing.B) {
+	for _, load := range []struct {
+		name    string
+		tenants int
+	}{{"tenants=1000", 1000}, {"hot", 1}} {
+		for _, callers := range []int{1, 64, 1024} {
+			name := fmt.Sprintf("%s/callers=%d", load.name, callers)
+			b.Run(name+"/alternative", func(b *testing.B) {
+				alt := newAlternative(b, filepath.Join(b.TempDir(), "alt.db"), load.tenants)
+				closedLoop(b, callers, func(i int) error {
+					return alt.log(context.Background(), benchCall(i, load.tenants))
+				})
+			})
+			b.Run(name+"/usage", func(b *testing.B) {
+				tracker := benchTracker(b, filepath.Join(b.TempDir(), "usage.db"), load.tenants)
+				closedLoop(b, callers, func(i int) error {
+					_, err := tracker.LogOpenAI(context.Background(), benchCall(i, load.tenants))
+					return err
+				})
+			})
+		}
+	}
+}

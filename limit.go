@@ -1,0 +1,182 @@
+package usage
+
+import (
+	"slices"
+	"strconv"
+
+	"github.com/acf68eca/usage/store"
+	"github.com/shopspring/decimal"
+)
+
+// Window is the length of the periods that a limit counts in. They follow the tenant's time zone and billing day.
+type Window = store.Window
+
+// The windows of limits. The zero value is Month.
+const (
+	Month = store.Month
+	Day   = store.Day
+)
+
+// Quota is what a tenant may use. Setting one replaces the one before, in the same period: what has been used counts.
+type Quota struct {
+	TenantID string
+	// Limits all apply, at most 100 and no two on the same thing. A tenant without limits is unlimited.
+	Limits []Limit
+	// AlertPercents are the shares of every limit at which an alert is raised, in percent from 1 to 1000, at most 20.
+	// Their order and repetition mean nothing. Empty raises no alerts about limits.
+	AlertPercents []int
+}
+
+// Limit bounds one metric of a tenant over a window.
+type Limit struct {
+	// Provider and Model narrow what is counted. Empty is all of them. Model is the model that calls name, exactly.
+	Provider, Model string
+	// Meter is what is counted: any meter, or one of the sums Tokens, Minutes, Calls and Cost. Required.
+	Meter Meter
+	// Per is the window. Defaults to Month.
+	Per Window
+	// Max is the most that may be used: dollars with up to 12 fraction digits for Cost, minutes that make whole
+	// milliseconds for Minutes, and whole units for every other meter. The most it can be is what an int64 of picodollars,
+	// milliseconds or units holds (9,223,372 dollars). Zero allows nothing; to allow everything, have no limit.
+	Max decimal.Decimal
+	// Soft limits raise alerts and refuse nothing.
+	Soft bool
+}
+
+const (
+	maxLimits       = 100
+	maxPercents     = 20
+	maxPercent      = 1000
+	moneyDigits     = 12
+	picosPerDollar  = 1_000_000_000_000 // also the scale of a fraction with 12 digits
+	maxMeterName    = 64
+	maxProviderName = 64
+)
+
+// row checks the quota and returns its row, with windows filled in and percents sorted.
+func (q Quota) row() (store.Quota, error) {
+	var f faults
+	f.id("TenantID", q.TenantID)
+	row := store.Quota{TenantID: q.TenantID, Limits: q.limitRows(&f), AlertPercents: q.percents(&f)}
+	if err := f.err(); err != nil {
+		return store.Quota{}, err
+	}
+	return row, nil
+}
+
+func (q Quota) limitRows(f *faults) []store.Limit {
+	if len(q.Limits) > maxLimits {
+		f.add("Limits", "has more than "+strconv.Itoa(maxLimits)+" entries")
+		return nil
+	}
+	rows := make([]store.Limit, 0, len(q.Limits))
+	for i, limit := range q.Limits {
+		field := indexed("Limits", i)
+		row := limit.row(f, field)
+		if j := slices.IndexFunc(rows, func(r store.Limit) bool { return sameMetric(r, row) }); j >= 0 {
+			f.add(field, "limits the same as "+indexed("Limits", j))
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+func sameMetric(a, b store.Limit) bool {
+	return a.Provider == b.Provider && a.Model == b.Model && a.Meter == b.Meter && a.Per == b.Per
+}
+
+func (q Quota) percents(f *faults) []int {
+	if len(q.AlertPercents) > maxPercents {
+		f.add("AlertPercents", "has more than "+strconv.Itoa(maxPercents)+" entries")
+		return nil
+	}
+	for i, percent := range q.AlertPercents {
+		if percent < 1 || percent > maxPercent {
+			f.add(indexed("AlertPercents", i), "is not from 1 to "+strconv.Itoa(maxPercent))
+		}
+	}
+	percents := slices.Clone(q.AlertPercents)
+	slices.Sort(percents)
+	return slices.Compact(percents)
+}
+
+func (l Limit) row(f *faults, field string) store.Limit {
+	if l.Provider != "" {
+		f.provider(field+".Provider", l.Provider)
+	}
+	f.model(field+".Model", l.Model)
+	f.meterName(field+".Meter", l.Meter)
+	if l.window() != Month && l.window() != Day {
+		f.add(field+".Per", quote(string(l.Per))+" is not a window: month or day")
+	}
+	units, ok := l.maxUnits()
+	switch {
+	case l.Max.IsNegative():
+		f.add(field+".Max", "is negative")
+	case !ok:
+		f.add(field+".Max", "is too large or too fine for its meter")
+	}
+	return store.Limit{Provider: l.Provider, Model: l.Model, Meter: l.Meter, Per: l.window(), Max: units, Soft: l.Soft}
+}
+
+// maxUnits returns Max in the metric's base unit. It never scales Max before ScaledInt has looked at its exponent: a
+// decimal of a few bytes can have a billion digits.
+func (l Limit) maxUnits() (units int64, ok bool) {
+	switch l.Meter {
+	case Cost:
+		return store.ScaledInt(l.Max, moneyDigits)
+	case Minutes:
+		return store.ScaledInt(l.Max.Mul(decimal.NewFromInt(PerMinute)), 0)
+	}
+	return store.ScaledInt(l.Max, 0)
+}
+
+func (l Limit) window() Window {
+	if l.Per == "" {
+		return Month
+	}
+	return l.Per
+}
+
+// metric says what the limit counts, for people: "openai gpt-4 tokens".
+func (l Limit) metric() string {
+	text := string(l.Meter)
+	if l.Model != "" {
+		text = quote(l.Model) + " " + text
+	}
+	if l.Provider != "" {
+		text = l.Provider + " " + text
+	}
+	return text
+}
+
+// limitOf is the inverse of Limit.row, exactly.
+func limitOf(row store.Limit) Limit {
+	return Limit{
+		Provider: row.Provider, Model: row.Model, Meter: row.Meter, Per: row.Per,
+		Max: unitsOf(row.Meter, row.Max), Soft: row.Soft,
+	}
+}
+
+// unitsOf returns n base units of a metric, n ≥ 0, in the unit that hosts see: picodollars as dollars, milliseconds as
+// minutes, anything else as it is. Minutes that have no end are rounded half-even at 12 fraction digits.
+func unitsOf(m Meter, n int64) decimal.Decimal {
+	switch m {
+	case Cost:
+		return store.Money(n).Decimal()
+	case Minutes:
+		return minutesOf(n)
+	}
+	return decimal.NewFromInt(n)
+}
+
+func minutesOf(milliseconds int64) decimal.Decimal {
+	whole := decimal.NewFromInt(milliseconds / PerMinute)
+	rest := milliseconds % PerMinute
+	if rest == 0 {
+		return whole
+	}
+	// Only the part of a minute is divided, so that the quotient always fits.
+	fraction, _ := store.MulDiv(rest, picosPerDollar, PerMinute)
+	return whole.Add(decimal.New(fraction, -moneyDigits))
+}

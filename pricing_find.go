@@ -1,0 +1,269 @@
+package usage
+
+import (
+	"strings"
+	"time"
+
+	"github.com/acf68eca/usage/store"
+	"github.com/shopspring/decimal"
+)
+
+// The tables that prices are found in: made once when a book is built, and only read afterwards.
+type (
+	// providerPrices are the models of a provider by id and alias, and its patterns, the longest prefix first.
+	providerPrices struct {
+		models   map[string]namedModel
+		patterns []*modelPrices
+	}
+
+	// namedModel is a model under one of its names. id is what patterns are matched with: the target of an alias.
+	namedModel struct {
+		*modelPrices
+		id string
+	}
+
+	// meterPrices are the prices of one meter of one model.
+	meterPrices struct {
+		meter Meter
+		// tiers are the context sizes that the model has prices for, the largest first.
+		tiers []contextTier
+		sets  []priceSet
+		// redirects are the rows with BilledAs, the largest threshold first and then the most conditions.
+		redirects []priceRow
+	}
+
+	// contextTier counts from when the first price of its size began. It never ends by itself: the price of a short
+	// prompt is no stand-in for that of a long one which ran out.
+	contextTier struct{ above, from int64 }
+
+	// priceSet are the rows of one threshold and one pair of strict conditions, those with the most lenient ones first.
+	priceSet struct {
+		priceLimits
+		rows []priceRow
+	}
+
+	priceLimits struct {
+		above int64
+		tier  string
+		batch bool
+	}
+
+	// priceRow is a Price over an interval in which its value in dollars is fixed, in microseconds since 1970.
+	priceRow struct {
+		from, until int64
+		rate        store.Rate
+		unit        decimal.Decimal
+		priceLimits
+		needs    []condition
+		billedAs Meter
+		// currency is set where no exchange rate is known: the row applies and has no value.
+		currency string
+	}
+
+	condition struct{ key, value string }
+)
+
+// noPrice is what a line of quantity 0 gets that has none. It is never written to.
+var noPrice priceRow
+
+// pricedCall is a query in the form that the tables are read with.
+type pricedCall struct {
+	provider   *providerPrices
+	model      *modelPrices // nil when the id is in no list
+	id         string
+	at, prompt int64
+	tier       string
+	batch      bool
+	conditions Conditions
+}
+
+func (b *PriceBook) ask(q *PriceQuery) pricedCall {
+	c := pricedCall{at: q.At.UnixMicro(), prompt: q.PromptTokens, conditions: q.Conditions, id: q.Model, provider: b.providers[q.Provider]}
+	if len(q.Conditions) > 0 {
+		c.tier, c.batch = canonicalTier(q.Conditions[ServiceTier]), q.Conditions[Batch] == "true"
+	}
+	if c.provider != nil {
+		c.resolve()
+	}
+	return c
+}
+
+// resolve finds the model by its exact id or alias, and else by its id without the date of a snapshot.
+func (c *pricedCall) resolve() {
+	named, ok := c.provider.models[c.id]
+	if !ok {
+		named, ok = c.provider.models[withoutSnapshot(c.id)]
+	}
+	if !ok {
+		return
+	}
+	c.model = named.modelPrices
+	if named.id != "" {
+		c.id = named.id
+	}
+}
+
+// withoutSnapshot cuts "-YYYY-MM-DD" from the end of an id.
+func withoutSnapshot(id string) string {
+	base := len(id) - len("-2006-01-02")
+	if base <= 0 {
+		return id
+	}
+	for i, c := range []byte(id[base:]) {
+		dash := i == 0 || i == 5 || i == 8
+		if dash != (c == '-') || !dash && (c < '0' || c > '9') {
+			return id
+		}
+	}
+	return id[:base]
+}
+
+// canonicalTier maps what providers call one and the same tier to one name.
+func canonicalTier(tier string) string {
+	switch tier {
+	case "auto", "default", "standard":
+		return ""
+	case "fast":
+		return "priority"
+	}
+	return tier
+}
+
+type priceVerdict int
+
+const (
+	priced priceVerdict = iota
+	meterUnlisted
+	noneApplies
+	severalApply
+	noExchangeRate
+)
+
+// priceFinding is how a search ended, and where: enough to say why there is no price.
+type priceFinding struct {
+	verdict  priceVerdict
+	meter    Meter
+	prices   *meterPrices
+	currency string
+}
+
+// find returns the row that a meter is charged by. It follows BilledAs; a book has no circle of them.
+func (c *pricedCall) find(meter Meter) (*priceRow, priceFinding) {
+	for {
+		prices := c.prices(meter)
+		if prices == nil {
+			return nil, priceFinding{meterUnlisted, meter, nil, ""}
+		}
+		row, several := prices.find(c)
+		switch {
+		case several:
+			return nil, priceFinding{severalApply, meter, prices, ""}
+		case row == nil:
+			return nil, priceFinding{noneApplies, meter, prices, ""}
+		case row.currency != "":
+			return nil, priceFinding{noExchangeRate, meter, prices, row.currency}
+		case row.billedAs == "":
+			return row, priceFinding{}
+		}
+		meter = row.billedAs
+	}
+}
+
+// prices returns the meter's prices in the model of the call, or else in the closest pattern that lists the meter. A
+// model that lists a meter at all decides alone: what it leaves open is not filled from a pattern.
+func (c *pricedCall) prices(meter Meter) *meterPrices {
+	if c.model != nil {
+		if prices := c.model.meter(meter); prices != nil {
+			return prices
+		}
+	}
+	if c.provider == nil {
+		return nil
+	}
+	for _, pattern := range c.provider.patterns {
+		if strings.HasPrefix(c.id, pattern.prefix()) {
+			if prices := pattern.meter(meter); prices != nil {
+				return prices
+			}
+		}
+	}
+	return nil
+}
+
+func (m *modelPrices) meter(meter Meter) *meterPrices {
+	for i := range m.meters {
+		if m.meters[i].meter == meter {
+			return &m.meters[i]
+		}
+	}
+	return nil
+}
+
+// threshold returns the largest context size that the prompt exceeds, 0 for none. It applies to the whole call.
+func (m *meterPrices) threshold(c *pricedCall) int64 {
+	for _, tier := range m.tiers {
+		if c.prompt > tier.above && c.at >= tier.from {
+			return tier.above
+		}
+	}
+	return 0
+}
+
+// find returns the one row that applies, nil when there is none, and whether there are several. A price of the meter's
+// own comes before being billed as another.
+func (m *meterPrices) find(c *pricedCall) (row *priceRow, several bool) {
+	limits := priceLimits{above: m.threshold(c), tier: c.tier, batch: c.batch}
+	for i := range m.sets {
+		if m.sets[i].priceLimits == limits {
+			if row, several = closest(m.sets[i].rows, c, &limits); row != nil {
+				return row, several
+			}
+			break
+		}
+	}
+	return closest(m.redirects, c, &limits)
+}
+
+// closest returns the first row that applies, and whether another one of its rank does too. The rows come with the
+// highest rank first.
+func closest(rows []priceRow, c *pricedCall, limits *priceLimits) (found *priceRow, several bool) {
+	for i := range rows {
+		row := &rows[i]
+		if found != nil && !row.ranksWith(found) {
+			break
+		}
+		if c.at < row.from || c.at >= row.until || !row.applies(c, limits) {
+			continue
+		}
+		if found != nil {
+			return found, true
+		}
+		found = row
+	}
+	return found, false
+}
+
+func (r *priceRow) ranksWith(other *priceRow) bool {
+	return r.above == other.above && len(r.needs) == len(other.needs)
+}
+
+// applies reports whether the row applies to a call at some time.
+func (r *priceRow) applies(c *pricedCall, limits *priceLimits) bool {
+	if r.billedAs != "" && !r.redirects(limits) {
+		return false
+	}
+	for i := range r.needs {
+		if c.conditions[r.needs[i].key] != r.needs[i].value {
+			return false
+		}
+	}
+	return true
+}
+
+// redirects is looser than a price of the meter's own: a rule without a tier or size holds in all of them, since the
+// meter that it points to is searched with the call's own.
+func (r *priceRow) redirects(limits *priceLimits) bool {
+	return r.above <= limits.above && (r.tier == "" || r.tier == limits.tier) && (!r.batch || limits.batch)
+}
+
+func priceDay(at int64) string { return time.UnixMicro(at).UTC().Format(time.DateOnly) }

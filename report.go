@@ -1,0 +1,417 @@
+package usage
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/shopspring/decimal"
+
+	"github.com/acf68eca/usage/store"
+)
+
+// Sums are what some calls add up to.
+type Sums struct {
+	// Calls, Errors and Unpriced count calls: all, those that failed, and those without a price.
+	Calls, Errors, Unpriced int64
+	// Cost is in dollars. The unpriced calls are not in it.
+	Cost decimal.Decimal
+	// Tokens is the providers' total, all classes together; Characters, Credits and Images are meters as they are.
+	Tokens, Characters, Credits, Images int64
+	AudioTime, CallTime                 time.Duration
+	// Meters has every meter that was used, billed or not, with its own cost.
+	Meters map[Meter]MeterSum
+}
+
+// MeterSum is what one meter adds up to, in the meter's own unit and in dollars.
+type MeterSum struct {
+	Quantity int64
+	Cost     decimal.Decimal
+}
+
+// Usage is what a tenant used in a period.
+type Usage struct {
+	TenantID string
+	Period   Period
+	Sums
+	// Providers are sorted by name, and each one's Models too.
+	Providers []ProviderUsage
+	// Limits are where the tenant stands with each limit, in the order of its quota. Only GetCurrentUsage fills them in.
+	Limits []LimitUsage
+}
+
+// ProviderUsage is what a tenant used of one provider.
+type ProviderUsage struct {
+	Name string
+	Sums
+	Models []ModelUsage
+}
+
+// ModelUsage is what a tenant used of one model.
+type ModelUsage struct {
+	Name string
+	Sums
+}
+
+// LimitUsage is where a tenant stands with a limit, in the unit of the limit's Max.
+type LimitUsage struct {
+	Limit Limit
+	// Period is the one that the limit counts in now.
+	Period Period
+	// Used is what calls have used, and Held what live reservations hold besides.
+	Used, Held decimal.Decimal
+	// Percent is Used in percent of the limit's Max, rounded half-even at 4 digits; 100 when Max is zero and something
+	// was used.
+	Percent decimal.Decimal
+}
+
+// Provider returns what was used of a provider, nothing if it was not.
+func (u *Usage) Provider(name string) ProviderUsage {
+	for _, p := range u.Providers {
+		if p.Name == name {
+			return p
+		}
+	}
+	return ProviderUsage{Name: name}
+}
+
+// GetCurrentUsage returns what a tenant has used in its current month, and where it stands with its limits. An unknown
+// tenant has used nothing. However large the ledger is, it reads only totals.
+func (t *Tracker) GetCurrentUsage(ctx context.Context, tenantID string) (*Usage, error) {
+	if err := checkID("tenantID", tenantID); err != nil {
+		return nil, err
+	}
+	standing, err := t.store.Standing(ctx, tenantID, t.now())
+	if err != nil {
+		return nil, err
+	}
+	usage := usageOf(tenantID, standing.Month, standing.MonthTotals)
+	for i := range standing.Quota.Limits {
+		usage.Limits = append(usage.Limits, limitUsage(&standing, &standing.Quota.Limits[i]))
+	}
+	return usage, nil
+}
+
+func limitUsage(s *store.Standing, l *store.Limit) LimitUsage {
+	used := used(s, l)
+	return LimitUsage{
+		Limit: limitOf(*l), Period: periodOf(s, l.Per), Used: unitsOf(l.Meter, used),
+		Held: unitsOf(l.Meter, held(s, l)), Percent: percentOf(used, l.Max),
+	}
+}
+
+// percentOf returns a in percent of b, with 4 fraction digits.
+func percentOf(a, b int64) decimal.Decimal {
+	const digits, hundred = 4, 1_000_000 // 100 with 4 fraction digits
+	if a == 0 {
+		return decimal.Decimal{}
+	}
+	if b == 0 {
+		return decimal.New(hundred, -digits)
+	}
+	percent, ok := store.MulDiv(a, hundred, b)
+	if !ok {
+		percent = math.MaxInt64 // a billion times the limit
+	}
+	return decimal.New(percent, -digits)
+}
+
+// Usage returns what a tenant used in any period. It reads totals for the tenant's whole days in it, and records only
+// for the parts of days at its two ends. The period must not be empty and at most 10 years long.
+func (t *Tracker) Usage(ctx context.Context, tenantID string, period Period) (*Usage, error) {
+	period, err := checkPeriod(tenantID, period)
+	if err != nil {
+		return nil, err
+	}
+	standing, err := t.store.Standing(ctx, tenantID, t.now())
+	if err != nil {
+		return nil, err
+	}
+	calendar, err := standing.Tenant.Calendar()
+	if err != nil {
+		return nil, err
+	}
+	days := wholeDays(calendar, period)
+	sum := make(map[modelKey]*store.Total)
+	totals, err := t.store.Totals(ctx, store.TotalQuery{TenantID: tenantID, Window: Day, From: days.Start, To: days.End})
+	if err != nil {
+		return nil, err
+	}
+	for i := range totals {
+		if err := addTotal(sum, &totals[i]); err != nil {
+			return nil, err
+		}
+	}
+	for _, part := range []Period{{Start: period.Start, End: days.Start}, {Start: days.End, End: period.End}} {
+		if err := t.addRecords(ctx, sum, tenantID, part); err != nil {
+			return nil, err
+		}
+	}
+	return usageOf(tenantID, period, slices.Collect(maps.Values(sum))), nil
+}
+
+const maxYears = 10
+
+func checkPeriod(tenantID string, p Period) (Period, error) {
+	var f faults
+	f.id("tenantID", tenantID)
+	start, end := f.time("period.Start", p.Start), f.time("period.End", p.End)
+	switch {
+	case start.IsZero() || end.IsZero():
+		f.add("period", "has no start or no end")
+	case !start.Before(end):
+		f.add("period", "is empty")
+	case end.After(start.AddDate(maxYears, 0, 1)):
+		f.add("period", "is longer than 10 years")
+	}
+	return Period{Start: start, End: end}, f.err()
+}
+
+// wholeDays returns the stretch of whole days in a period; it is empty, and stands at the period's end, when there are
+// none.
+func wholeDays(c store.Calendar, p Period) Period {
+	first, last := c.Day(p.Start), c.Day(p.End)
+	days := Period{Start: first.Start, End: last.Start}
+	if first.Start.Before(p.Start) {
+		days.Start = first.End
+	}
+	if !days.Start.Before(days.End) {
+		return Period{Start: p.End, End: p.End}
+	}
+	return days
+}
+
+// addTotal adds a total to the one of its model.
+func addTotal(sum map[modelKey]*store.Total, total *store.Total) error {
+	to := modelTotal(sum, total.Provider, total.Model)
+	if !to.Merge(total) {
+		return ErrOverflow
+	}
+	return nil
+}
+
+func modelTotal(sum map[modelKey]*store.Total, provider, model string) *store.Total {
+	key := modelKey{provider, model}
+	if sum[key] == nil {
+		sum[key] = &store.Total{Provider: provider, Model: model}
+	}
+	return sum[key]
+}
+
+// addRecords adds the records of a part of a day.
+func (t *Tracker) addRecords(ctx context.Context, sum map[modelKey]*store.Total, tenantID string, part Period) error {
+	if !part.Start.Before(part.End) {
+		return nil
+	}
+	query := store.RecordQuery{TenantID: tenantID, From: part.Start, To: part.End, Limit: maxPage}
+	for row, err := range t.rows(ctx, query) {
+		if err != nil {
+			return err
+		}
+		if !modelTotal(sum, row.Provider, row.Model).Add(row) {
+			return ErrOverflow
+		}
+	}
+	return nil
+}
+
+// History returns a tenant's last months, the current one first, including those in which nothing was used. At most
+// 120.
+func (t *Tracker) History(ctx context.Context, tenantID string, months int) ([]Usage, error) {
+	const most = 12 * maxYears
+	var f faults
+	f.id("tenantID", tenantID)
+	if months < 1 || months > most {
+		f.add("months", "is not from 1 to 120")
+	}
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	standing, err := t.store.Standing(ctx, tenantID, t.now())
+	if err != nil {
+		return nil, err
+	}
+	calendar, err := standing.Tenant.Calendar()
+	if err != nil {
+		return nil, err
+	}
+	periods := []Period{standing.Month}
+	for len(periods) < months {
+		periods = append(periods, calendar.Before(Month, periods[len(periods)-1]))
+	}
+	return t.usages(ctx, tenantID, Month, periods)
+}
+
+// Daily returns what a tenant used on each of its days that a period touches, in the order of time, including those on
+// which it used nothing. The period has the bounds of Usage.
+func (t *Tracker) Daily(ctx context.Context, tenantID string, period Period) ([]Usage, error) {
+	period, err := checkPeriod(tenantID, period)
+	if err != nil {
+		return nil, err
+	}
+	standing, err := t.store.Standing(ctx, tenantID, t.now())
+	if err != nil {
+		return nil, err
+	}
+	calendar, err := standing.Tenant.Calendar()
+	if err != nil {
+		return nil, err
+	}
+	var days []Period
+	for at := period.Start; at.Before(period.End); at = days[len(days)-1].End {
+		days = append(days, calendar.Day(at))
+	}
+	return t.usages(ctx, tenantID, Day, days)
+}
+
+// usages returns the usage of each period, which are adjacent, in the order given.
+func (t *Tracker) usages(ctx context.Context, tenantID string, w Window, periods []Period) ([]Usage, error) {
+	from, to := periods[0], periods[len(periods)-1]
+	if to.Start.Before(from.Start) {
+		from, to = to, from
+	}
+	totals, err := t.store.Totals(ctx, store.TotalQuery{TenantID: tenantID, Window: w, From: from.Start, To: to.End})
+	if err != nil {
+		return nil, err
+	}
+	byStart := make(map[int64][]*store.Total)
+	for i := range totals {
+		start := totals[i].Start.UnixMicro()
+		byStart[start] = append(byStart[start], &totals[i])
+	}
+	usages := make([]Usage, len(periods))
+	for i, period := range periods {
+		usages[i] = *usageOf(tenantID, period, byStart[period.Start.UnixMicro()])
+	}
+	return usages, nil
+}
+
+// Summary is what one tenant used in its own period.
+type Summary struct {
+	Tenant Tenant
+	Period Period
+	Sums
+}
+
+// SummaryFilter selects tenants' summaries.
+type SummaryFilter struct {
+	// At is an instant in the period. Defaults to now.
+	At time.Time
+	// Per is the window. Defaults to Month.
+	Per Window
+	// Top is how many tenants to return, those that spent most first. Defaults to all.
+	Top int
+}
+
+// Summaries returns what the tenants used, each in its own period that contains the instant asked for: those that spent
+// most first, and by id where they spent the same.
+func (t *Tracker) Summaries(ctx context.Context, filter SummaryFilter) ([]Summary, error) {
+	var f faults
+	at := f.time("At", filter.At)
+	if filter.Per != "" && filter.Per != Month && filter.Per != Day {
+		f.add("Per", "is not a window: month or day")
+	}
+	if filter.Top < 0 {
+		f.add("Top", "is negative")
+	}
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	if at.IsZero() {
+		at = t.now()
+	}
+	var summaries []Summary
+	for after := ""; ; after = summaries[len(summaries)-1].Tenant.ID {
+		page, err := t.store.TenantTotals(ctx, cmp.Or(filter.Per, Month), at, after, maxPage)
+		if err != nil {
+			return nil, err
+		}
+		for i := range page {
+			summaries = append(summaries, summaryOf(&page[i]))
+		}
+		if len(page) < maxPage {
+			break
+		}
+	}
+	slices.SortFunc(summaries, func(a, b Summary) int {
+		return cmp.Or(b.Cost.Cmp(a.Cost), cmp.Compare(a.Tenant.ID, b.Tenant.ID))
+	})
+	if filter.Top > 0 && filter.Top < len(summaries) {
+		summaries = summaries[:filter.Top]
+	}
+	return summaries, nil
+}
+
+func summaryOf(t *store.TenantTotals) Summary {
+	summary := Summary{Tenant: t.Tenant, Period: t.Period}
+	for i := range t.Totals {
+		summary.add(&t.Totals[i])
+	}
+	return summary
+}
+
+// usageOf adds totals up by provider and model.
+func usageOf(tenantID string, period Period, totals []*store.Total) *Usage {
+	usage := &Usage{TenantID: tenantID, Period: period}
+	slices.SortFunc(totals, func(a, b *store.Total) int {
+		return cmp.Or(cmp.Compare(a.Provider, b.Provider), cmp.Compare(a.Model, b.Model))
+	})
+	for _, total := range totals {
+		usage.add(total)
+		n := len(usage.Providers)
+		if n == 0 || usage.Providers[n-1].Name != total.Provider {
+			usage.Providers = append(usage.Providers, ProviderUsage{Name: total.Provider})
+			n++
+		}
+		provider := &usage.Providers[n-1]
+		provider.add(total)
+		model := ModelUsage{Name: total.Model}
+		model.add(total)
+		provider.Models = append(provider.Models, model)
+	}
+	return usage
+}
+
+// add adds a total to the sums.
+func (s *Sums) add(t *store.Total) {
+	s.Calls = addUp(s.Calls, t.Calls)
+	s.Errors = addUp(s.Errors, t.Errors)
+	s.Unpriced = addUp(s.Unpriced, t.Unpriced)
+	s.Cost = s.Cost.Add(t.Cost.Decimal())
+	if s.Meters == nil {
+		s.Meters = make(map[Meter]MeterSum, len(t.Meters))
+	}
+	for _, m := range t.Meters {
+		sum := s.Meters[m.Meter]
+		s.Meters[m.Meter] = MeterSum{Quantity: addUp(sum.Quantity, m.Quantity), Cost: sum.Cost.Add(m.Cost.Decimal())}
+		s.addMeter(m.Meter, m.Quantity)
+	}
+}
+
+func (s *Sums) addMeter(m Meter, quantity int64) {
+	switch {
+	case isTokens(m):
+		s.Tokens = addUp(s.Tokens, quantity)
+	case m == Characters:
+		s.Characters = addUp(s.Characters, quantity)
+	case m == Credits:
+		s.Credits = addUp(s.Credits, quantity)
+	case m == Images:
+		s.Images = addUp(s.Images, quantity)
+	case m == AudioTime:
+		s.AudioTime = addTime(s.AudioTime, quantity)
+	case m == CallTime:
+		s.CallTime = addTime(s.CallTime, quantity)
+	}
+}
+
+// addTime adds milliseconds; past 292 years, which a Duration cannot hold, it stays there.
+func addTime(d time.Duration, milliseconds int64) time.Duration {
+	if milliseconds > int64(math.MaxInt64/time.Millisecond) {
+		return math.MaxInt64
+	}
+	return time.Duration(addUp(int64(d), milliseconds*int64(time.Millisecond)))
+}

@@ -1,0 +1,274 @@
+package storesqlite
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/acf68eca/usage/store"
+)
+
+// Append implements store.Store.
+func (s *Store) Append(
+	ctx context.Context, now time.Time, records []store.Record, judge store.Judge,
+) (outcomes []store.Outcome, err error) {
+	return s.change(ctx, "append", now, records, judge, (*tx).append)
+}
+
+// Reprice implements store.Store.
+func (s *Store) Reprice(
+	ctx context.Context, now time.Time, records []store.Record, judge store.Judge,
+) (outcomes []store.Outcome, err error) {
+	return s.change(ctx, "reprice", now, records, judge, (*tx).reprice)
+}
+
+// change takes records one tenant after the other, in the order of the tenants' ids, each tenant's in the order given.
+func (s *Store) change(
+	ctx context.Context, op string, now time.Time, records []store.Record, judge store.Judge,
+	one func(*tx, context.Context, *tenant, store.Record) (store.Outcome, error),
+) (outcomes []store.Outcome, err error) {
+	if len(records) == 0 {
+		return nil, s.ready(ctx, op)
+	}
+	order := make([]int, len(records))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(records[a].TenantID, records[b].TenantID) })
+	outcomes = make([]store.Outcome, len(records))
+	err = s.write(ctx, op, now, func(t *tx) error {
+		for first := 0; first < len(order); {
+			id := records[order[first]].TenantID
+			n, err := t.tenant(ctx, id)
+			if err != nil {
+				return err
+			}
+			changed := make([]*store.Record, 0, 1)
+			last := 0
+			for ; first < len(order) && records[order[first]].TenantID == id; first++ {
+				i := order[first]
+				if outcomes[i], err = one(t, ctx, n, records[i]); err != nil {
+					return err
+				}
+				if outcomes[i].Err == nil && !outcomes[i].Duplicate {
+					changed, last = append(changed, &outcomes[i].Record), i
+				}
+			}
+			if len(changed) == 0 {
+				continue
+			}
+			if err := t.writeTotals(ctx, n); err != nil {
+				return err
+			}
+			if outcomes[last].Alerts, err = t.judge(ctx, n, changed, judge); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return outcomes, nil
+}
+
+// append adds one record. The error is for the whole transaction, the outcome's for the record.
+func (t *tx) append(ctx context.Context, n *tenant, r store.Record) (store.Outcome, error) {
+	model, err := t.modelNumber(ctx, modelName{r.Provider, r.Model})
+	if err != nil {
+		return store.Outcome{}, err
+	}
+	if r.HoldID != "" {
+		// What becomes of the hold stands in the row, so it is asked first; but a record that is there changes nothing.
+		if outcome, found, err := t.existing(ctx, n, &r); found || err != nil {
+			return outcome, err
+		}
+		if err := t.settlement(ctx, n, &r); err != nil {
+			return refuse(&r, err)
+		}
+	}
+	inserted, err := t.insertRecord(ctx, n, model, &r)
+	if err != nil {
+		return store.Outcome{}, err
+	}
+	if !inserted {
+		outcome, _, err := t.existing(ctx, n, &r)
+		return outcome, err
+	}
+	if err := t.count(ctx, n, model, &r, (*store.Total).Add); err != nil {
+		if err := t.deleteRecord(ctx, n, r.ID); err != nil {
+			return store.Outcome{}, err
+		}
+		return refuse(&r, err)
+	}
+	if err := t.settle(ctx, n, &r); err != nil {
+		return store.Outcome{}, err
+	}
+	return store.Outcome{Record: r}, nil
+}
+
+// refuse puts what concerns one record into its outcome, and hands back what concerns the transaction.
+func refuse(r *store.Record, err error) (store.Outcome, error) {
+	var hold *store.HoldError
+	if errors.As(err, &hold) || errors.Is(err, store.ErrOverflow) {
+		return store.Outcome{Record: *r, Err: err}, nil
+	}
+	return store.Outcome{}, err
+}
+
+// count changes the totals of both periods that a record lies in, or neither.
+func (t *tx) count(ctx context.Context, n *tenant, model int64, r *store.Record, add func(*store.Total, *store.Record) bool) error {
+	name := modelName{r.Provider, r.Model}
+	day, err := t.total(ctx, n, store.Day, r.At, model, name)
+	if err != nil {
+		return err
+	}
+	month, err := t.total(ctx, n, store.Month, r.At, model, name)
+	if err != nil {
+		return err
+	}
+	before := day.Total
+	if !add(&day.Total, r) {
+		return store.ErrOverflow
+	}
+	if !add(&month.Total, r) {
+		day.Total = before
+		return store.ErrOverflow
+	}
+	n.change(day)
+	n.change(month)
+	return nil
+}
+
+const insertRecordSQL = `
+INSERT INTO usage_records (
+	tenant, id, at, recorded_at, at_given, model, lines, cost, unpriced, prices, conditions,
+	endpoint, status, latency, error, user, ip, tags, hold, settlement, overage)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING`
+
+// insertRecord reports false when the tenant has a record of that id.
+func (t *tx) insertRecord(ctx context.Context, n *tenant, model int64, r *store.Record) (bool, error) {
+	lines, err := t.packLines(ctx, r.Lines)
+	if err != nil {
+		return false, err
+	}
+	var numbers [3]int64
+	for i, text := range [...]string{r.PriceVersion, r.Conditions, r.Endpoint} {
+		if numbers[i], err = t.textNumber(ctx, text); err != nil {
+			return false, err
+		}
+	}
+	rows, err := t.exec(insertRecord, n.number, r.ID, r.At.UnixMicro(), r.RecordedAt.UnixMicro(), r.AtGiven, model,
+		lines, costColumn(r), r.Unpriced, numbers[0], numbers[1], numbers[2], int64(r.Status), r.Latency.Microseconds(),
+		r.Error, r.User, r.IP, packTags(r.Tags), r.HoldID, string(r.Settlement), int64(r.Overage))
+	return rows > 0, err
+}
+
+// costColumn is NULL for a record without a price, which costs something and not nothing.
+func costColumn(r *store.Record) any {
+	if r.Unpriced != "" {
+		return nil
+	}
+	return int64(r.Cost)
+}
+
+func packTags(tags map[string]string) string {
+	if len(tags) == 0 {
+		return ""
+	}
+	packed, err := json.Marshal(tags)
+	if err != nil {
+		panic(err) // a map of strings always marshals
+	}
+	return string(packed)
+}
+
+func (t *tx) packLines(ctx context.Context, lines []store.Line) ([]byte, error) {
+	packed := make([]byte, 0, 16*len(lines))
+	for i := range lines {
+		meter, err := t.textNumber(ctx, string(lines[i].Meter))
+		if err != nil {
+			return nil, err
+		}
+		rate, err := t.rateNumber(ctx, lines[i].Rate)
+		if err != nil {
+			return nil, err
+		}
+		packed = appendLine(packed, packedLine{meter, lines[i].Quantity, rate, int64(lines[i].Cost), lines[i].Unbilled})
+	}
+	return packed, nil
+}
+
+// existing compares a record with the one that has its id.
+func (t *tx) existing(ctx context.Context, n *tenant, r *store.Record) (outcome store.Outcome, found bool, err error) {
+	stored, err := t.store.getRecord(ctx, t, n, r.ID)
+	if errors.Is(err, sql.ErrNoRows) {
+		return outcome, false, nil
+	}
+	if err != nil {
+		return outcome, false, err
+	}
+	outcome.Record = stored
+	if field := stored.Differs(r); field != "" {
+		outcome.Err = &store.ConflictError{TenantID: r.TenantID, ID: r.ID, Field: field}
+		return outcome, true, nil
+	}
+	outcome.Duplicate = true
+	return outcome, true, nil
+}
+
+const deleteRecordSQL = `
+DELETE FROM usage_records
+WHERE id = ?
+  AND tenant = ?`
+
+func (t *tx) deleteRecord(ctx context.Context, n *tenant, id string) error {
+	_, err := t.ExecContext(ctx, deleteRecordSQL, id, n.number)
+	return err
+}
+
+const updateRecordPrice = `
+UPDATE usage_records
+SET lines = ?,
+    cost = ?,
+    unpriced = '',
+    prices = ?
+WHERE id = ?
+  AND tenant = ?`
+
+// reprice gives one record its price, unless it has one.
+func (t *tx) reprice(ctx context.Context, n *tenant, r store.Record) (store.Outcome, error) {
+	stored, err := t.store.getRecord(ctx, t, n, r.ID)
+	if errors.Is(err, sql.ErrNoRows) {
+		return store.Outcome{Record: r, Err: store.ErrNotFound}, nil
+	}
+	if err != nil {
+		return store.Outcome{}, err
+	}
+	if stored.Unpriced == "" {
+		return store.Outcome{Record: stored, Duplicate: true}, nil
+	}
+	stored.Lines, stored.Cost, stored.Unpriced, stored.PriceVersion = r.Lines, r.Cost, "", r.PriceVersion
+	model, err := t.modelNumber(ctx, modelName{stored.Provider, stored.Model})
+	if err != nil {
+		return store.Outcome{}, err
+	}
+	if err := t.count(ctx, n, model, &stored, (*store.Total).Price); err != nil {
+		return refuse(&stored, err)
+	}
+	lines, err := t.packLines(ctx, stored.Lines)
+	if err != nil {
+		return store.Outcome{}, err
+	}
+	version, err := t.textNumber(ctx, stored.PriceVersion)
+	if err != nil {
+		return store.Outcome{}, err
+	}
+	_, err = t.ExecContext(ctx, updateRecordPrice, lines, int64(stored.Cost), version, stored.ID, n.number)
+	return store.Outcome{Record: stored}, err
+}

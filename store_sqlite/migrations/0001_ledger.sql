@@ -1,0 +1,119 @@
+-- +goose Up
+
+-- Tenants are numbered: the number stands in every other key, which keeps rows and indexes small.
+CREATE TABLE usage_tenants (
+	tenant      INTEGER PRIMARY KEY,
+	id          TEXT    NOT NULL UNIQUE,
+	name        TEXT    NOT NULL,
+	time_zone   TEXT    NOT NULL,
+	billing_day INTEGER NOT NULL CHECK (billing_day BETWEEN 1 AND 31),
+	contacts    TEXT    NOT NULL,            -- JSON array of strings
+	suspended   TEXT    NOT NULL,            -- why; empty when it is not
+	quota       TEXT    NOT NULL,            -- JSON of the limits and percents; empty when it has none
+	created_at  INTEGER NOT NULL             -- microseconds UTC, as all times
+) STRICT;
+
+-- Texts that repeat from row to row: meters, rates, endpoints, price versions, conditions.
+CREATE TABLE usage_texts (
+	text  INTEGER PRIMARY KEY,
+	value TEXT NOT NULL UNIQUE
+) STRICT;
+
+-- The providers' models.
+CREATE TABLE usage_models (
+	model    INTEGER PRIMARY KEY,
+	provider TEXT NOT NULL,
+	name     TEXT NOT NULL,
+	UNIQUE (provider, name)
+) STRICT;
+
+-- The ledger: one row for each call. It has no primary key of its own but a unique (id, tenant): ids that are made in
+-- the order of time, such as the library's own, are then added at the index's end whatever their tenant, which
+-- is one dirty page for a commit instead of one for each tenant in it.
+CREATE TABLE usage_records (
+	tenant      INTEGER NOT NULL,
+	id          TEXT    NOT NULL,
+	at          INTEGER NOT NULL,
+	recorded_at INTEGER NOT NULL,
+	at_given    INTEGER NOT NULL,
+	model       INTEGER NOT NULL,
+	lines       BLOB    NOT NULL,            -- see encode.go
+	cost        INTEGER,                     -- picodollars; NULL when unpriced
+	unpriced    TEXT    NOT NULL,            -- why; empty when priced
+	prices      INTEGER NOT NULL,            -- text: version of the price book; 0 is the empty text, here and below
+	conditions  INTEGER NOT NULL,            -- text
+	endpoint    INTEGER NOT NULL,            -- text
+	status      INTEGER NOT NULL,
+	latency     INTEGER NOT NULL,            -- microseconds
+	error       TEXT    NOT NULL,
+	user        TEXT    NOT NULL,
+	ip          TEXT    NOT NULL,
+	tags        TEXT    NOT NULL,            -- JSON object; empty when there are none
+	hold        TEXT    NOT NULL,
+	settlement  TEXT    NOT NULL,
+	overage     INTEGER NOT NULL,
+	CHECK ((cost IS NULL) = (unpriced <> ''))
+) STRICT;
+
+CREATE UNIQUE INDEX usage_records_id ON usage_records (id, tenant);
+CREATE INDEX usage_records_at ON usage_records (tenant, at);
+
+-- Totals: one row for each model that a tenant used in a period, its meters packed into one value.
+CREATE TABLE usage_totals (
+	tenant   INTEGER NOT NULL,
+	window   INTEGER NOT NULL,               -- 0 day, 1 month
+	start    INTEGER NOT NULL,
+	model    INTEGER NOT NULL,
+	calls    INTEGER NOT NULL,
+	errors   INTEGER NOT NULL,
+	unpriced INTEGER NOT NULL,
+	cost     INTEGER NOT NULL,
+	meters   BLOB    NOT NULL,               -- see encode.go
+	PRIMARY KEY (tenant, window, start, model)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE usage_holds (
+	tenant     INTEGER NOT NULL,
+	id         TEXT    NOT NULL,
+	model      INTEGER NOT NULL,
+	lines      BLOB    NOT NULL,
+	cost       INTEGER NOT NULL,
+	owner      TEXT    NOT NULL,
+	created_at INTEGER NOT NULL,
+	expires_at INTEGER NOT NULL,
+	released   INTEGER NOT NULL DEFAULT 0,
+	record     TEXT    NOT NULL DEFAULT '',  -- id of the record that settled it
+	PRIMARY KEY (tenant, id)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX usage_holds_open ON usage_holds (tenant, expires_at) WHERE released = 0 AND record = '';
+
+-- The id of an alert is made from what makes it the same alert, so the primary key keeps it to one.
+CREATE TABLE usage_alerts (
+	tenant          INTEGER NOT NULL,
+	id              TEXT    NOT NULL,
+	number          INTEGER NOT NULL,
+	kind            TEXT    NOT NULL,
+	provider        TEXT    NOT NULL,
+	model           TEXT    NOT NULL,
+	meter           TEXT    NOT NULL,
+	per             TEXT    NOT NULL,
+	max             INTEGER NOT NULL,
+	percent         INTEGER NOT NULL,
+	period_start    INTEGER NOT NULL,
+	period_end      INTEGER NOT NULL,
+	used            INTEGER NOT NULL,
+	preexisting     INTEGER NOT NULL,
+	reason          TEXT    NOT NULL,
+	status          TEXT    NOT NULL,
+	raised_at       INTEGER NOT NULL,
+	sent_at         INTEGER NOT NULL DEFAULT 0,
+	acknowledged_at INTEGER NOT NULL DEFAULT 0,
+	resolved_at     INTEGER NOT NULL DEFAULT 0,
+	claimed_until   INTEGER NOT NULL DEFAULT 0,
+	PRIMARY KEY (tenant, id)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX usage_alerts_period ON usage_alerts (tenant, period_end);
+CREATE INDEX usage_alerts_raised ON usage_alerts (raised_at);
+CREATE INDEX usage_alerts_pending ON usage_alerts (raised_at) WHERE status = 'pending';

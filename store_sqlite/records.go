@@ -1,0 +1,201 @@
+package storesqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/acf68eca/usage/store"
+)
+
+type recordRow struct {
+	ID         string
+	At         int64
+	RecordedAt int64 `db:"recorded_at"`
+	AtGiven    bool  `db:"at_given"`
+	Model      int64
+	Lines      []byte
+	Cost       sql.NullInt64
+	Unpriced   string
+	Prices     int64
+	Conditions int64
+	Endpoint   int64
+	Status     int
+	Latency    int64
+	Error      string
+	User       string
+	IP         string
+	Tags       string
+	Hold       string
+	Settlement string
+	Overage    int64
+}
+
+// record resolves the numbers of a row.
+func (s *Store) record(ctx context.Context, q queryer, n *tenant, row *recordRow) (r store.Record, err error) {
+	name, err := s.model(ctx, q, row.Model)
+	if err != nil {
+		return r, err
+	}
+	r = store.Record{
+		TenantID: n.row.ID, ID: row.ID, Provider: name.Provider, Model: name.Name,
+		At: instant(row.At), RecordedAt: instant(row.RecordedAt), AtGiven: row.AtGiven,
+		Cost: store.Money(row.Cost.Int64), Unpriced: row.Unpriced,
+		Status: row.Status, Latency: time.Duration(row.Latency) * time.Microsecond, Error: row.Error,
+		User: row.User, IP: row.IP, HoldID: row.Hold,
+		Settlement: store.Settlement(row.Settlement), Overage: store.Money(row.Overage),
+	}
+	if r.Lines, err = s.lines(ctx, q, row.Lines); err != nil {
+		return r, err
+	}
+	if row.Tags != "" {
+		if err := json.Unmarshal([]byte(row.Tags), &r.Tags); err != nil {
+			return r, fmt.Errorf("tags of record %q: %w: %w", row.ID, store.ErrCorrupt, err)
+		}
+	}
+	if r.PriceVersion, err = s.text(ctx, q, row.Prices); err != nil {
+		return r, err
+	}
+	if r.Conditions, err = s.text(ctx, q, row.Conditions); err != nil {
+		return r, err
+	}
+	r.Endpoint, err = s.text(ctx, q, row.Endpoint)
+	return r, err
+}
+
+func (s *Store) lines(ctx context.Context, q queryer, b []byte) ([]store.Line, error) {
+	packed, err := unpackLines(b)
+	if err != nil || len(packed) == 0 {
+		return nil, err
+	}
+	lines := make([]store.Line, len(packed))
+	for i, p := range packed {
+		meter, err := s.text(ctx, q, p.meter)
+		if err != nil {
+			return nil, err
+		}
+		text, err := s.text(ctx, q, p.rate)
+		if err != nil {
+			return nil, err
+		}
+		rate, err := parseRate(text)
+		if err != nil {
+			return nil, err
+		}
+		lines[i] = store.Line{
+			Meter: store.Meter(meter), Quantity: p.quantity, Rate: rate, Cost: store.Money(p.cost), Unbilled: p.unbilled,
+		}
+	}
+	return lines, nil
+}
+
+const selectRecord = `
+SELECT id, at, recorded_at, at_given, model, lines, cost, unpriced, prices, conditions,
+       endpoint, status, latency, error, user, ip, tags, hold, settlement, overage
+FROM usage_records
+WHERE id = ?
+  AND tenant = ?`
+
+// getRecord returns sql.ErrNoRows when there is none.
+func (s *Store) getRecord(ctx context.Context, q queryer, n *tenant, id string) (store.Record, error) {
+	var row recordRow
+	if err := q.GetContext(ctx, &row, selectRecord, id, n.number); err != nil {
+		return store.Record{}, err
+	}
+	return s.record(ctx, q, n, &row)
+}
+
+// Record implements store.Store.
+func (s *Store) Record(ctx context.Context, tenantID, id string) (r store.Record, err error) {
+	err = s.read(ctx, "record", func(q queryer) error {
+		n, err := readTenant(ctx, q, tenantID)
+		if err != nil {
+			return err
+		}
+		r, err = s.getRecord(ctx, q, n, id)
+		if errors.Is(err, sql.ErrNoRows) {
+			return store.ErrNotFound
+		}
+		return err
+	})
+	return r, err
+}
+
+// The bounds ?2 ≤ at ≤ ?3 are those of the index; ?4 is the id that a page starts after at its edge, empty on the
+// first page.
+const selectRecordsForward = `
+SELECT id, at, recorded_at, at_given, r.model, lines, cost, unpriced, prices, conditions,
+       endpoint, status, latency, error, user, ip, tags, hold, settlement, overage
+FROM usage_records AS r
+JOIN usage_models AS m ON m.model = r.model
+WHERE r.tenant = ?1
+  AND r.at >= ?2
+  AND r.at <= ?3
+  AND (?4 = '' OR r.at > ?2 OR r.id > ?4)
+  AND (?5 = '' OR m.provider = ?5)
+  AND (?6 = '' OR m.name = ?6)
+  AND (?7 = '' OR r.user = ?7)
+  AND (?8 = 0 OR r.status = ?8)
+  AND (?9 = 0 OR r.unpriced <> '')
+ORDER BY r.at, r.id
+LIMIT ?10`
+
+const selectRecordsBackward = `
+SELECT id, at, recorded_at, at_given, r.model, lines, cost, unpriced, prices, conditions,
+       endpoint, status, latency, error, user, ip, tags, hold, settlement, overage
+FROM usage_records AS r
+JOIN usage_models AS m ON m.model = r.model
+WHERE r.tenant = ?1
+  AND r.at >= ?2
+  AND r.at <= ?3
+  AND (?4 = '' OR r.at < ?3 OR r.id < ?4)
+  AND (?5 = '' OR m.provider = ?5)
+  AND (?6 = '' OR m.name = ?6)
+  AND (?7 = '' OR r.user = ?7)
+  AND (?8 = 0 OR r.status = ?8)
+  AND (?9 = 0 OR r.unpriced <> '')
+ORDER BY r.at DESC, r.id DESC
+LIMIT ?10`
+
+// Records implements store.Store.
+func (s *Store) Records(ctx context.Context, query store.RecordQuery) (records []store.Record, err error) {
+	from, to, after, statement := int64(math.MinInt64), int64(math.MaxInt64), "", selectRecordsForward
+	if !query.From.IsZero() {
+		from = query.From.UnixMicro()
+	}
+	if !query.To.IsZero() {
+		to = query.To.UnixMicro() - 1
+	}
+	if query.NewestFirst {
+		statement = selectRecordsBackward
+	}
+	if p := query.After; p != nil && query.NewestFirst && p.At.UnixMicro() <= to {
+		to, after = p.At.UnixMicro(), p.ID
+	} else if p != nil && !query.NewestFirst && p.At.UnixMicro() >= from {
+		from, after = p.At.UnixMicro(), p.ID
+	}
+	err = s.read(ctx, "records", func(q queryer) error {
+		n, err := readTenant(ctx, q, query.TenantID)
+		if err != nil {
+			return err
+		}
+		var rows []recordRow
+		err = q.SelectContext(ctx, &rows, statement, n.number, from, to, after,
+			query.Provider, query.Model, query.User, query.Status, query.Unpriced, query.Limit)
+		if err != nil {
+			return err
+		}
+		records = make([]store.Record, len(rows))
+		for i := range rows {
+			if records[i], err = s.record(ctx, q, n, &rows[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return records, err
+}

@@ -1,0 +1,241 @@
+// Package storesqlite keeps the ledger in one SQLite file. It needs no service and no cgo.
+//
+// Every commit is synced to disk before a method returns. Any number of goroutines and processes may use one file;
+// its folder must be on a local disk, for SQLite's locks do not hold over network file systems.
+package storesqlite
+
+import (
+	"context"
+	"database/sql/driver"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	_ "modernc.org/sqlite" // registers the driver "sqlite"
+
+	"github.com/acf68eca/usage/store"
+)
+
+// Store is a store.Store on a SQLite database. It is safe for concurrent use.
+type Store struct {
+	// One connection writes and a few read: SQLite has one writer at a time anyway, and waiting for a connection is
+	// fair where waiting for its lock is not. In memory both are the same.
+	writer, reader *sqlx.DB
+	// Used by whoever has the writer's connection.
+	prepared *prepared
+	cache    *cache
+	// All that has been read of the two dictionaries: their rows never change.
+	texts  dictionary[string]
+	models dictionary[modelName]
+	closed atomic.Bool
+	close  sync.Once
+}
+
+var _ store.Store = (*Store)(nil)
+
+// Config sets what has a good default.
+type Config struct {
+	// SynchronousNormal syncs the write-ahead log only at checkpoints. Commits are then several times cheaper for a
+	// lone caller and survive the process's death; a power cut or a crash of the operating system may take back
+	// the last of them, after their callers were told that they are durable. Defaults to false: every commit is synced.
+	SynchronousNormal bool
+	// BusyTimeout is how long a method waits for another process's write before it returns store.ErrBusy.
+	// Defaults to 10 seconds.
+	BusyTimeout time.Duration
+	// Readers is the number of connections that read. Defaults to 4.
+	Readers int
+}
+
+// Open opens the database at a path, and makes it when it does not exist; the folder must. ":memory:" is a database
+// of its own that lives as long as the Store, for tests. A "file:" URI is handed to SQLite, with its parameters.
+//
+// Open brings the schema up to date. It returns store.ErrSchema when the schema is newer than this version knows, and
+// store.ErrCorrupt when the file is no database.
+func Open(ctx context.Context, path string) (*Store, error) {
+	return OpenConfig(ctx, path, Config{})
+}
+
+// OpenConfig is Open with a Config.
+func OpenConfig(ctx context.Context, path string, cfg Config) (*Store, error) {
+	if cfg.BusyTimeout <= 0 {
+		cfg.BusyTimeout = 10 * time.Second
+	}
+	if cfg.Readers <= 0 {
+		cfg.Readers = 4
+	}
+	s := &Store{cache: newCache()}
+	if err := s.open(ctx, path, cfg); err != nil {
+		s.Close() //nolint:errcheck // the first error is the one to tell
+		return nil, wrap("open", err)
+	}
+	return s, nil
+}
+
+func (s *Store) open(ctx context.Context, path string, cfg Config) (err error) {
+	if s.writer, err = connect(ctx, dataSource(path, cfg, false), 1); err != nil {
+		return err
+	}
+	if err := migrate(ctx, s.writer.DB); err != nil {
+		return err
+	}
+	if path == ":memory:" {
+		s.reader = s.writer
+		return nil
+	}
+	s.reader, err = connect(ctx, dataSource(path, cfg, true), cfg.Readers)
+	return err
+}
+
+func connect(ctx context.Context, dsn string, connections int) (*sqlx.DB, error) {
+	db, err := sqlx.ConnectContext(ctx, "sqlite", dsn)
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(connections)
+	db.SetMaxIdleConns(connections)
+	return db, nil
+}
+
+// dataSource returns the driver's name for the database. Each pragma runs on every new connection.
+func dataSource(path string, cfg Config, readOnly bool) string {
+	pragmas := []string{
+		"busy_timeout(" + strconv.FormatInt(cfg.BusyTimeout.Milliseconds(), 10) + ")",
+		"journal_mode(WAL)",
+		"synchronous(FULL)",
+		// A checkpoint each 16 MB of log: pages that many commits touch are then copied once for all of them.
+		"wal_autocheckpoint(4000)",
+	}
+	if cfg.SynchronousNormal {
+		pragmas[2] = "synchronous(NORMAL)"
+	}
+	if readOnly {
+		pragmas = append(pragmas, "query_only(1)")
+	}
+	values := url.Values{"_pragma": pragmas}
+	if strings.HasPrefix(path, "file:") {
+		separator := "?"
+		if strings.Contains(path, "?") {
+			separator = "&"
+		}
+		return path + separator + values.Encode()
+	}
+	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: values.Encode()}).String()
+}
+
+// Close closes the store's connections.
+func (s *Store) Close() (err error) {
+	s.closed.Store(true)
+	s.close.Do(func() {
+		if s.writer != nil {
+			err = s.writer.Close()
+		}
+		if s.reader != nil && s.reader != s.writer {
+			if e := s.reader.Close(); err == nil {
+				err = e
+			}
+		}
+	})
+	return wrap("close", err)
+}
+
+// ready is called first by every method.
+func (s *Store) ready(ctx context.Context, op string) error {
+	if s.closed.Load() {
+		return fmt.Errorf("usage: %s: %w", op, store.ErrClosed)
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("usage: %s: %w", op, err)
+	}
+	return nil
+}
+
+// read runs fn on one snapshot.
+func (s *Store) read(ctx context.Context, op string, fn func(queryer) error) error {
+	if err := s.ready(ctx, op); err != nil {
+		return err
+	}
+	tx, err := s.reader.BeginTxx(ctx, nil)
+	if err != nil {
+		return wrap(op, err)
+	}
+	defer tx.Rollback() //nolint:errcheck // nothing was written
+	return wrap(op, fn(tx))
+}
+
+// queryer is what reads need, of a snapshot or of the transaction that writes.
+type queryer interface {
+	GetContext(ctx context.Context, dest any, query string, args ...any) error
+	SelectContext(ctx context.Context, dest any, query string, args ...any) error
+	QueryxContext(ctx context.Context, query string, args ...any) (*sqlx.Rows, error)
+}
+
+// tx is the one write transaction. Statements that run for every record go to the driver directly: database/sql's
+// share in so short a statement is a fifth of it.
+type tx struct {
+	*sqlx.Conn
+	store *Store
+	now   time.Time
+	args  []driver.NamedValue
+}
+
+const dataVersion = `PRAGMA data_version`
+
+// write runs fn in a transaction that has the write lock from its start, so that it never fails half-way for another
+// process's commit, and that is durable when write returns nil.
+func (s *Store) write(ctx context.Context, op string, now time.Time, fn func(*tx) error) error {
+	if err := s.ready(ctx, op); err != nil {
+		return err
+	}
+	conn, err := s.writer.Connx(ctx) // the pool has one: this is the lock among our goroutines
+	if err != nil {
+		return wrap(op, err)
+	}
+	defer conn.Close() //nolint:errcheck // goes back to the pool
+	t := &tx{Conn: conn, store: s, now: now}
+	if err := t.begin(ctx); err != nil {
+		return wrap(op, err)
+	}
+	committed := false
+	defer func() {
+		if !committed { // also when fn panics
+			s.cache.reset()
+			conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK") //nolint:errcheck // SQLite may have done it itself
+		}
+	}()
+	if err := fn(t); err != nil {
+		return wrap(op, err)
+	}
+	if err := ctx.Err(); err != nil {
+		return wrap(op, err)
+	}
+	if err := t.run(commit); err != nil {
+		return wrap(op, commitError(err))
+	}
+	committed = true
+	return nil
+}
+
+// begin takes the write lock, and forgets what is cached when anybody else has written since we did.
+func (t *tx) begin(ctx context.Context) error {
+	if err := t.prepare(ctx); err != nil {
+		return err
+	}
+	if _, err := t.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	var version int64
+	if err := t.GetContext(context.WithoutCancel(ctx), &version, dataVersion); err != nil {
+		t.ExecContext(context.WithoutCancel(ctx), "ROLLBACK") //nolint:errcheck // the first error is the one to tell
+		return err
+	}
+	if version != t.store.cache.version {
+		t.store.cache.reset()
+		t.store.cache.version = version
+	}
+	return nil
+}

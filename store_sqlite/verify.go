@@ -1,0 +1,113 @@
+package storesqlite
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"github.com/acf68eca/usage/store"
+)
+
+// Verify implements store.Store. It reads one snapshot; as long as it does, the write-ahead log cannot be folded back
+// into the file and grows with what others write.
+func (s *Store) Verify(ctx context.Context, tenantID string) (drift []store.Drift, err error) {
+	err = s.read(ctx, "verify", func(q queryer) error {
+		n, err := readTenant(ctx, q, tenantID)
+		if err != nil || n.number == 0 {
+			return err
+		}
+		tally := store.NewTally(n.calendar)
+		err = s.eachRecord(ctx, q, n, func(r *store.Record) error {
+			if d, found := r.CostDrift(); found {
+				drift = append(drift, d)
+			}
+			return tally.Add(r)
+		})
+		if err != nil {
+			return err
+		}
+		var stored []store.Total
+		for _, w := range []store.Window{store.Day, store.Month} {
+			totals, err := s.sortedTotals(ctx, q, n, w, instant(math.MinInt64), instant(math.MaxInt64))
+			if err != nil {
+				return err
+			}
+			stored = append(stored, totals...)
+		}
+		drift = append(drift, tally.Drift(stored)...)
+		return nil
+	})
+	return drift, err
+}
+
+// Rebuild implements store.Store.
+func (s *Store) Rebuild(ctx context.Context, tenantID string) error {
+	return s.write(ctx, "rebuild", time.Time{}, func(t *tx) error {
+		known, err := getTenant(ctx, t, tenantID)
+		if err != nil || known == nil {
+			return err
+		}
+		n, err := t.reload(ctx, tenantID)
+		if err != nil {
+			return err
+		}
+		return t.rebuild(ctx, n)
+	})
+}
+
+const deleteTotals = `
+DELETE FROM usage_totals
+WHERE tenant = ?`
+
+// rebuild replaces a tenant's totals by what its records add up to.
+func (t *tx) rebuild(ctx context.Context, n *tenant) error {
+	tally := store.NewTally(n.calendar)
+	if err := t.store.eachRecord(ctx, t, n, tally.Add); err != nil {
+		return err
+	}
+	if _, err := t.ExecContext(ctx, deleteTotals, n.number); err != nil {
+		return err
+	}
+	for _, sum := range tally.Totals() {
+		model, err := t.modelNumber(ctx, modelName{sum.Provider, sum.Model})
+		if err != nil {
+			return err
+		}
+		n.change(&total{Total: sum, model: model})
+	}
+	if err := t.writeTotals(ctx, n); err != nil {
+		return err
+	}
+	_, err := t.reload(ctx, n.row.ID)
+	return err
+}
+
+const selectAllRecords = `
+SELECT id, at, recorded_at, at_given, model, lines, cost, unpriced, prices, conditions,
+       endpoint, status, latency, error, user, ip, tags, hold, settlement, overage
+FROM usage_records
+WHERE tenant = ?
+ORDER BY at`
+
+// eachRecord hands every record of a tenant to fn, in the order of time.
+func (s *Store) eachRecord(ctx context.Context, q queryer, n *tenant, fn func(*store.Record) error) error {
+	rows, err := q.QueryxContext(ctx, selectAllRecords, n.number)
+	if err != nil {
+		return err
+	}
+	defer rows.Close() //nolint:errcheck // rows.Err tells
+	for rows.Next() {
+		var row recordRow
+		if err := rows.StructScan(&row); err != nil {
+			return err
+		}
+		r, err := s.record(ctx, q, n, &row)
+		if err != nil {
+			return err
+		}
+		if err := fn(&r); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
