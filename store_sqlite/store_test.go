@@ -5,8 +5,8 @@ import (
 	"testing"
 
 	"github.com/acf68eca/usage/store"
-	storesqlite "github.com/acf68eca/usage/store_sqlite"
 	"github.com/acf68eca/usage/store/storetest"
+	storesqlite "github.com/acf68eca/usage/store_sqlite"
 )
 
 func newDB(t testing.TB) storetest.Open {
