@@ -91,12 +91,13 @@ func (b *PriceBook) With(prices ...Price) (*PriceBook, error) {
 		return nil, err
 	}
 	next := b.clone()
-	for key, group := range byModel(added) {
+	groups := byModel(added)
+	for _, key := range slices.SortedFunc(maps.Keys(groups), modelKey.compare) {
 		old := next.models[key]
 		if old == nil {
 			old = &modelPrices{model: key.model}
 		}
-		merged := overlay(old.prices, group)
+		merged := overlay(old.prices, groups[key])
 		next.models[key] = &modelPrices{
 			model: key.model, prices: merged, digest: digestPrices(merged), meters: compileModel(&f, merged, next.rates),
 		}

@@ -213,7 +213,7 @@ func (c *pricedCall) charge(q *PriceQuery, meter Meter, quantity int64, sum *sto
 	row, found := c.find(meter)
 	if found.verdict != priced {
 		if quantity == 0 {
-			return &noPrice, 0, nil
+			return new(priceRow), 0, nil
 		}
 		return nil, 0, &UnpricedError{Provider: q.Provider, Model: q.Model, Meter: meter, Reason: c.reason(q, found)}
 	}

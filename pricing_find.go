@@ -63,9 +63,6 @@ type (
 	condition struct{ key, value string }
 )
 
-// noPrice is what a line of quantity 0 gets that has none. It is never written to.
-var noPrice priceRow
-
 // pricedCall is a query in the form that the tables are read with.
 type pricedCall struct {
 	provider   *providerPrices

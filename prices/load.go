@@ -4,6 +4,7 @@ import (
 	"encoding/csv"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"slices"
 	"strconv"
@@ -54,30 +55,33 @@ func loadFile(fsys fs.FS, name string) ([]Row, error) {
 	if columns != priceColumns && columns != ruleColumns {
 		return nil, fmt.Errorf("%s:1: unknown columns %q", name, columns)
 	}
-	records, err := r.ReadAll()
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return readRows(name, header, records)
+	return readRows(r, name, header)
 }
 
-// readRows counts lines by records: no field of the table holds a line break, and a row that does is refused.
-func readRows(name string, header []string, records [][]string) ([]Row, error) {
-	rows := make([]Row, 0, len(records))
+// readRows reads on after a row that is wrong, but not after text that is no CSV.
+func readRows(r *csv.Reader, name string, header []string) ([]Row, error) {
+	var rows []Row
 	var faults []error
-	for i, record := range records {
+	for {
+		record, err := r.Read()
+		if errors.Is(err, io.EOF) {
+			return rows, errors.Join(faults...)
+		}
+		if err != nil {
+			return rows, errors.Join(append(faults, fmt.Errorf("%s: %w", name, err))...)
+		}
 		p := parser{fields: make(map[string]string, len(header))}
-		for j, column := range header {
-			p.fields[column] = p.text(column, record[j])
+		for i, column := range header {
+			p.fields[column] = p.text(column, record[i])
 		}
 		row := p.row()
-		row.File, row.Line = name, i+2
+		row.File = name
+		row.Line, _ = r.FieldPos(0)
 		rows = append(rows, row)
 		for _, fault := range p.faults {
 			faults = append(faults, fmt.Errorf("%s:%d: %w", name, row.Line, fault))
 		}
 	}
-	return rows, errors.Join(faults...)
 }
 
 // parser turns the fields of one row into a Row and collects what is wrong with them.
@@ -138,7 +142,7 @@ func (p *parser) price(row *Row) {
 	per, err := strconv.ParseInt(p.fields["per"], 10, 64)
 	if err != nil || per != 1 && per != 1_000 && per != 1_000_000 {
 		p.fault("per: %q is none of 1, 1000, 1000000", p.fields["per"])
-		per = 1
+		per = 1_000_000 // so that the amount is not said to be absurd as well
 	}
 	row.Per = per
 	p.conditions(row, p.fields["tier_condition"])

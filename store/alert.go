@@ -53,9 +53,10 @@ func (k AlertKey) AlertID(tenantID string) string {
 
 // Raise completes an alert that a judge returned: identity, first status and time.
 func (a Alert) Raise(tenantID string, now time.Time) Alert {
-	a.TenantID, a.ID = tenantID, a.AlertID(tenantID)
-	a.Status, a.RaisedAt = AlertPending, now
-	return a
+	return Alert{
+		TenantID: tenantID, ID: a.AlertID(tenantID), AlertKey: a.AlertKey, PeriodEnd: a.PeriodEnd, Used: a.Used,
+		Preexisting: a.Preexisting, Reason: a.Reason, Status: AlertPending, RaisedAt: now,
+	}
 }
 
 // Mark returns the alert moved to a status, with the time of that status set.

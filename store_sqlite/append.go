@@ -13,24 +13,46 @@ import (
 )
 
 // Append implements store.Store.
-func (s *Store) Append(
-	ctx context.Context, now time.Time, records []store.Record, judge store.Judge,
-) (outcomes []store.Outcome, err error) {
-	return s.change(ctx, "append", now, records, judge, (*tx).append)
+func (s *Store) Append(ctx context.Context, now time.Time, records []store.Record, judge store.Judge) ([]store.Outcome, error) {
+	return s.change(ctx, "append", now, records, func(t *tx, b *batch) error {
+		n, err := t.tenant(ctx, b.tenantID)
+		if err != nil {
+			return err
+		}
+		return t.change(ctx, n, b, t.append, judge)
+	})
 }
 
 // Reprice implements store.Store.
-func (s *Store) Reprice(
-	ctx context.Context, now time.Time, records []store.Record, judge store.Judge,
-) (outcomes []store.Outcome, err error) {
-	return s.change(ctx, "reprice", now, records, judge, (*tx).reprice)
+func (s *Store) Reprice(ctx context.Context, now time.Time, records []store.Record, judge store.Judge) ([]store.Outcome, error) {
+	return s.change(ctx, "reprice", now, records, func(t *tx, b *batch) error {
+		n, err := t.knownTenant(ctx, b.tenantID)
+		if err != nil {
+			return err
+		}
+		if n == nil {
+			for _, i := range b.indexes {
+				b.outcomes[i] = store.Outcome{Record: b.records[i], Err: store.ErrNotFound}
+			}
+			return nil
+		}
+		return t.change(ctx, n, b, t.reprice, judge)
+	})
 }
 
-// change takes records one tenant after the other, in the order of the tenants' ids, each tenant's in the order given.
+// batch is what one transaction has for one tenant: the indexes of its records, in the order given, and where their
+// outcomes go.
+type batch struct {
+	tenantID string
+	indexes  []int
+	records  []store.Record
+	outcomes []store.Outcome
+}
+
+// change runs a transaction that takes the records one tenant after the other, in the order of the tenants' ids.
 func (s *Store) change(
-	ctx context.Context, op string, now time.Time, records []store.Record, judge store.Judge,
-	one func(*tx, context.Context, *tenant, store.Record) (store.Outcome, error),
-) (outcomes []store.Outcome, err error) {
+	ctx context.Context, op string, now time.Time, records []store.Record, each func(*tx, *batch) error,
+) ([]store.Outcome, error) {
 	if len(records) == 0 {
 		return nil, s.ready(ctx, op)
 	}
@@ -39,32 +61,14 @@ func (s *Store) change(
 		order[i] = i
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(records[a].TenantID, records[b].TenantID) })
-	outcomes = make([]store.Outcome, len(records))
-	err = s.write(ctx, op, now, func(t *tx) error {
-		for first := 0; first < len(order); {
+	outcomes := make([]store.Outcome, len(records))
+	err := s.write(ctx, op, now, func(t *tx) error {
+		for first, last := 0, 0; first < len(order); first = last {
 			id := records[order[first]].TenantID
-			n, err := t.tenant(ctx, id)
-			if err != nil {
-				return err
+			for last < len(order) && records[order[last]].TenantID == id {
+				last++
 			}
-			changed := make([]*store.Record, 0, 1)
-			last := 0
-			for ; first < len(order) && records[order[first]].TenantID == id; first++ {
-				i := order[first]
-				if outcomes[i], err = one(t, ctx, n, records[i]); err != nil {
-					return err
-				}
-				if outcomes[i].Err == nil && !outcomes[i].Duplicate {
-					changed, last = append(changed, &outcomes[i].Record), i
-				}
-			}
-			if len(changed) == 0 {
-				continue
-			}
-			if err := t.writeTotals(ctx, n); err != nil {
-				return err
-			}
-			if outcomes[last].Alerts, err = t.judge(ctx, n, changed, judge); err != nil {
+			if err := each(t, &batch{id, order[first:last], records, outcomes}); err != nil {
 				return err
 			}
 		}
@@ -74,6 +78,32 @@ func (s *Store) change(
 		return nil, err
 	}
 	return outcomes, nil
+}
+
+// change takes the records of one tenant, writes the totals they changed and has the tenant judged.
+func (t *tx) change(
+	ctx context.Context, n *tenant, b *batch,
+	one func(context.Context, *tenant, store.Record) (store.Outcome, error), judge store.Judge,
+) (err error) {
+	changed := make([]*store.Record, 0, len(b.indexes))
+	last := 0
+	for _, i := range b.indexes {
+		outcome := &b.outcomes[i]
+		if *outcome, err = one(ctx, n, b.records[i]); err != nil {
+			return err
+		}
+		if outcome.Err == nil && !outcome.Duplicate {
+			changed, last = append(changed, &outcome.Record), i
+		}
+	}
+	if len(changed) == 0 {
+		return nil
+	}
+	if err := t.writeTotals(ctx, n); err != nil {
+		return err
+	}
+	b.outcomes[last].Alerts, err = t.judge(ctx, n, changed, judge)
+	return err
 }
 
 // append adds one record. The error is for the whole transaction, the outcome's for the record.
@@ -163,9 +193,13 @@ func (t *tx) insertRecord(ctx context.Context, n *tenant, model int64, r *store.
 			return false, err
 		}
 	}
-	rows, err := t.exec(insertRecord, n.number, r.ID, r.At.UnixMicro(), r.RecordedAt.UnixMicro(), r.AtGiven, model,
+	result, err := t.exec(insertRecord, n.number, r.ID, r.At.UnixMicro(), r.RecordedAt.UnixMicro(), r.AtGiven, model,
 		lines, costColumn(r), r.Unpriced, numbers[0], numbers[1], numbers[2], int64(r.Status), r.Latency.Microseconds(),
 		r.Error, r.User, r.IP, packTags(r.Tags), r.HoldID, string(r.Settlement), int64(r.Overage))
+	if err != nil {
+		return false, err
+	}
+	rows, err := result.RowsAffected()
 	return rows > 0, err
 }
 

@@ -89,23 +89,32 @@ type periodTotals struct {
 // total is a total and where it is stored.
 type total struct {
 	store.Total
+	rowid int64 // 0 when it is not stored yet; another connection that changed it has reset the cache
 	model int64
 	dirty bool
 }
 
 // tenant returns a tenant and makes it when it does not exist.
 func (t *tx) tenant(ctx context.Context, id string) (*tenant, error) {
+	n, err := t.knownTenant(ctx, id)
+	if n != nil || err != nil {
+		return n, err
+	}
+	row, err := t.createTenant(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return t.remember(row)
+}
+
+// knownTenant returns nil when there is no such tenant.
+func (t *tx) knownTenant(ctx context.Context, id string) (*tenant, error) {
 	if cached, ok := t.store.cache.tenants[id]; ok {
 		return cached, nil
 	}
 	row, err := getTenant(ctx, t, id)
-	if err != nil {
+	if row == nil || err != nil {
 		return nil, err
-	}
-	if row == nil {
-		if row, err = t.createTenant(ctx, id); err != nil {
-			return nil, err
-		}
 	}
 	return t.remember(row)
 }

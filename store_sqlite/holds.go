@@ -204,16 +204,12 @@ WHERE tenant = ?
 // Release implements store.Store.
 func (s *Store) Release(ctx context.Context, now time.Time, tenantID, holdID string) error {
 	return s.write(ctx, "release", now, func(t *tx) error {
-		known, err := getTenant(ctx, t, tenantID)
+		n, err := t.knownTenant(ctx, tenantID)
 		if err != nil {
 			return err
 		}
-		if known == nil {
+		if n == nil {
 			return store.ErrNotFound
-		}
-		n, err := t.tenant(ctx, tenantID)
-		if err != nil {
-			return err
 		}
 		row, err := t.getHold(ctx, n, holdID)
 		switch {
@@ -223,6 +219,8 @@ func (s *Store) Release(ctx context.Context, now time.Time, tenantID, holdID str
 			return store.ErrNotFound
 		case row.Record != "":
 			return &store.HoldError{TenantID: tenantID, HoldID: holdID, RecordID: row.Record}
+		case !now.Before(instant(row.ExpiresAt)):
+			return nil // it stays one that has expired, and a late record of its call still counts
 		}
 		n.dropHold(holdID)
 		_, err = t.ExecContext(ctx, updateHoldReleased, n.number, holdID)

@@ -3,7 +3,6 @@ package storesqlite
 import (
 	"context"
 	"database/sql/driver"
-	"fmt"
 )
 
 // statement numbers the statements that are kept prepared on the writer's connection.
@@ -12,12 +11,18 @@ type statement int
 const (
 	commit statement = iota
 	insertRecord
-	upsertTotal
+	insertTotal
+	updateTotal
 	statements
 )
 
 func (s statement) sql() string {
-	return [statements]string{commit: "COMMIT", insertRecord: insertRecordSQL, upsertTotal: upsertTotalSQL}[s]
+	return [statements]string{
+		commit:       "COMMIT",
+		insertRecord: insertRecordSQL,
+		insertTotal:  insertTotalSQL,
+		updateTotal:  updateTotalSQL,
+	}[s]
 }
 
 // prepared are the statements of one driver connection.
@@ -52,23 +57,16 @@ func (t *tx) run(s statement) error {
 	return err
 }
 
-// exec executes a prepared statement and returns the number of rows it changed. The context is not handed on: the
-// driver would start a goroutine for each statement to watch it. write looks at it before the commit.
-func (t *tx) exec(s statement, args ...driver.Value) (rows int64, err error) {
+// exec executes a prepared statement. The context is not handed on: the driver would start a goroutine for each
+// statement to watch it. write looks at it before the commit.
+func (t *tx) exec(s statement, args ...driver.Value) (result driver.Result, err error) {
 	t.args = t.args[:0]
 	for i, value := range args {
 		t.args = append(t.args, driver.NamedValue{Ordinal: i + 1, Value: value})
 	}
 	err = t.Raw(func(any) error {
-		result, err := t.store.prepared.stmts[s].ExecContext(context.Background(), t.args)
-		if err != nil {
-			return err
-		}
-		rows, err = result.RowsAffected()
+		result, err = t.store.prepared.stmts[s].ExecContext(context.Background(), t.args)
 		return err
 	})
-	if err != nil {
-		return 0, fmt.Errorf("statement %d: %w", s, err)
-	}
-	return rows, nil
+	return result, err
 }

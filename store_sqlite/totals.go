@@ -15,29 +15,31 @@ func windowNumber(w store.Window) int64 {
 	return 1
 }
 
-const upsertTotalSQL = `
+const insertTotalSQL = `
 INSERT INTO usage_totals (tenant, window, start, model, calls, errors, unpriced, cost, meters)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (tenant, window, start, model) DO UPDATE
-SET calls = excluded.calls,
-    errors = excluded.errors,
-    unpriced = excluded.unpriced,
-    cost = excluded.cost,
-    meters = excluded.meters`
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
+
+const updateTotalSQL = `
+UPDATE usage_totals
+SET calls = ?,
+    errors = ?,
+    unpriced = ?,
+    cost = ?,
+    meters = ?
+WHERE rowid = ?`
 
 // writeTotals stores the totals of a tenant that have changed, each once however many records changed it.
 func (t *tx) writeTotals(ctx context.Context, n *tenant) error {
 	for _, row := range n.dirty {
-		meters := make([]byte, 0, 16*len(row.Meters))
-		for _, m := range row.Meters {
-			number, err := t.textNumber(ctx, string(m.Meter))
-			if err != nil {
-				return err
-			}
-			meters = appendMeter(meters, packedMeter{number, m.Quantity, int64(m.Cost)})
+		meters, err := t.packMeters(ctx, row.Meters)
+		if err != nil {
+			return err
 		}
-		_, err := t.exec(upsertTotal, n.number, windowNumber(row.Window), row.Start.UnixMicro(), row.model,
-			row.Calls, row.Errors, row.Unpriced, int64(row.Cost), meters)
+		if row.rowid != 0 {
+			_, err = t.exec(updateTotal, row.Calls, row.Errors, row.Unpriced, int64(row.Cost), meters, row.rowid)
+		} else {
+			row.rowid, err = t.insertTotal(n, row, meters)
+		}
 		if err != nil {
 			return err
 		}
@@ -47,13 +49,35 @@ func (t *tx) writeTotals(ctx context.Context, n *tenant) error {
 	return nil
 }
 
+func (t *tx) insertTotal(n *tenant, row *total, meters []byte) (rowid int64, err error) {
+	result, err := t.exec(insertTotal, n.number, windowNumber(row.Window), row.Start.UnixMicro(), row.model,
+		row.Calls, row.Errors, row.Unpriced, int64(row.Cost), meters)
+	if err != nil {
+		return 0, err
+	}
+	return result.LastInsertId()
+}
+
+func (t *tx) packMeters(ctx context.Context, meters []store.MeterTotal) ([]byte, error) {
+	packed := make([]byte, 0, 16*len(meters))
+	for _, m := range meters {
+		number, err := t.textNumber(ctx, string(m.Meter))
+		if err != nil {
+			return nil, err
+		}
+		packed = appendMeter(packed, packedMeter{number, m.Quantity, int64(m.Cost)})
+	}
+	return packed, nil
+}
+
 type totalRow struct {
+	RowID                                       int64 `db:"rowid"`
 	Start, Model, Calls, Errors, Unpriced, Cost int64
 	Meters                                      []byte
 }
 
 const selectTotalsSQL = `
-SELECT start, model, calls, errors, unpriced, cost, meters
+SELECT rowid, start, model, calls, errors, unpriced, cost, meters
 FROM usage_totals
 WHERE tenant = ?
   AND window = ?
@@ -94,7 +118,7 @@ func (s *Store) total(ctx context.Context, q queryer, n *tenant, w store.Window,
 		}
 		meters[i] = store.MeterTotal{Meter: store.Meter(text), Quantity: m.quantity, Cost: store.Money(m.cost)}
 	}
-	return &total{model: row.Model, Total: store.Total{
+	return &total{rowid: row.RowID, model: row.Model, Total: store.Total{
 		TenantID: n.row.ID, Window: w, Start: instant(row.Start), Provider: name.Provider, Model: name.Name,
 		Calls: row.Calls, Errors: row.Errors, Unpriced: row.Unpriced, Cost: store.Money(row.Cost), Meters: meters,
 	}}, nil

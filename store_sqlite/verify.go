@@ -43,12 +43,8 @@ func (s *Store) Verify(ctx context.Context, tenantID string) (drift []store.Drif
 // Rebuild implements store.Store.
 func (s *Store) Rebuild(ctx context.Context, tenantID string) error {
 	return s.write(ctx, "rebuild", time.Time{}, func(t *tx) error {
-		known, err := getTenant(ctx, t, tenantID)
-		if err != nil || known == nil {
-			return err
-		}
-		n, err := t.reload(ctx, tenantID)
-		if err != nil {
+		n, err := t.knownTenant(ctx, tenantID)
+		if err != nil || n == nil {
 			return err
 		}
 		return t.rebuild(ctx, n)

@@ -69,7 +69,7 @@ func racingClaims(t *testing.T, l *ledger) {
 	var mu sync.Mutex
 	claimed := map[string]int{}
 	together(t, 6, func(i int) error {
-		for {
+		for range all {
 			alerts, err := handles[i%2].ClaimAlerts(t.Context(), april(), time.Minute, 2)
 			if err != nil || len(alerts) == 0 {
 				return err
@@ -80,6 +80,7 @@ func racingClaims(t *testing.T, l *ledger) {
 			}
 			mu.Unlock()
 		}
+		return nil
 	})
 	equal(t, "alerts claimed", len(claimed), len(all))
 	for alert, times := range claimed {

@@ -30,7 +30,7 @@ func methods(alertID string) []method {
 func writes(alertID string) []method {
 	return []method{
 		{"Append", func(ctx context.Context, s store.Store) error {
-			_, err := s.Append(ctx, noon(), []store.Record{settling("h", call(acme, "b", noon(), 1)), call("new 1", "a", noon(), 1)}, raise(reached(99, 100)))
+			_, err := s.Append(ctx, noon(), []store.Record{settling("g", call(acme, "b", noon(), 1)), call("new 1", "a", noon(), 1)}, raise(reached(99, 100)))
 			return err
 		}},
 		{"Reprice", func(ctx context.Context, s store.Store) error {
@@ -90,7 +90,7 @@ func reads() []method {
 // prepare fills a ledger with one row of each kind, and returns the alert's id.
 func (l *ledger) prepare() string {
 	l.t.Helper()
-	l.take(noon(), hold(acme, "h", noon(), time.Hour, 1))
+	l.take(noon(), hold(acme, "g", noon(), time.Hour, 1), hold(acme, "h", noon(), time.Hour, 1))
 	outcomes := l.judged(noon(), raise(reached(80, 100)), call(acme, "a", noon(), 1), unpriced(acme, "u", noon(), 7))
 	return outcomes[1].Alerts[0].ID
 }

@@ -173,7 +173,7 @@ func (l *ledger) tenant(id string) store.Tenant {
 // healthy checks that a tenant's totals are the sum of its records, by the suite's own arithmetic and by Verify.
 func (l *ledger) healthy(tenant string) {
 	l.t.Helper()
-	calendar, err := l.tenant(tenant).Calendar()
+	calendar, err := l.standing(tenant, noon()).Tenant.Calendar()
 	l.must("calendar of "+tenant, err)
 	records := l.records(tenant)
 	for _, w := range []store.Window{store.Month, store.Day} {

@@ -3,6 +3,7 @@ package storetest
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -30,13 +31,23 @@ func together(t *testing.T, n int, do func(i int) error) {
 	}
 }
 
+// yielding lets the other goroutines run before it decides, so that a store that does not lock is found out.
+func yielding(decide store.Decide) store.Decide {
+	return func(s *store.Standing, h *store.Hold) error {
+		for range 10 {
+			runtime.Gosched()
+		}
+		return decide(s, h)
+	}
+}
+
 func racingHolds(t *testing.T, l *ledger) {
 	const goroutines, each, limit = 16, 5, 50
 	handles := []*ledger{l, l.another()}
 	var taken atomic.Int64
 	together(t, goroutines, func(i int) error {
 		for j := range each {
-			results, err := handles[i%2].Hold(t.Context(), noon(), []store.Hold{hold(acme, fmt.Sprint(i, "-", j), noon(), time.Hour, 1)}, capped(limit))
+			results, err := handles[i%2].Hold(t.Context(), noon(), []store.Hold{hold(acme, fmt.Sprint(i, "-", j), noon(), time.Hour, 1)}, yielding(capped(limit)))
 			if err != nil {
 				return err
 			}

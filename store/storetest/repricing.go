@@ -103,6 +103,7 @@ func repriceLeavesPriced(t *testing.T, l *ledger) {
 func repriceNotFound(t *testing.T, l *ledger) {
 	u := unpriced(acme, "u", noon(), 7)
 	l.add(noon(), u)
+	before := l.tenants()
 	outcomes := l.reprice(quiet, priced(unpriced(acme, "x", noon(), 7)), priced(u), priced(unpriced(globex, "u", noon(), 7)))
 	for i, want := range []error{store.ErrNotFound, nil, store.ErrNotFound} {
 		if !errors.Is(outcomes[i].Err, want) {
@@ -111,6 +112,7 @@ func repriceNotFound(t *testing.T, l *ledger) {
 	}
 	equal(t, "records", l.records(acme), []store.Record{priced(u)})
 	equal(t, "records of globex", l.records(globex), nil)
+	equal(t, "tenants", l.tenants(), before)
 	l.healthy(acme)
 }
 

@@ -18,7 +18,7 @@ type Open func(t testing.TB) store.Store
 // promise, from parallel tests. What newDB makes is removed by newDB's own t.Cleanup, which runs after the handles
 // are closed.
 //
-// The random histories obey rapid's flags, -rapid.checks and -rapid.steps above all.
+// The random histories obey rapid's flags: -rapid.checks says how many there are.
 func Run(t *testing.T, newDB func(t testing.TB) Open) {
 	groups := []struct {
 		name     string

@@ -58,7 +58,8 @@ CREATE TABLE usage_records (
 CREATE UNIQUE INDEX usage_records_id ON usage_records (id, tenant);
 CREATE INDEX usage_records_at ON usage_records (tenant, at);
 
--- Totals: one row for each model that a tenant used in a period, its meters packed into one value.
+-- Totals: one row for each model that a tenant used in a period, its meters packed into one value. The table keeps its
+-- rowid: the writer knows it from its cache, and to overwrite a row by rowid takes half the time it takes by key.
 CREATE TABLE usage_totals (
 	tenant   INTEGER NOT NULL,
 	window   INTEGER NOT NULL,               -- 0 day, 1 month
@@ -70,7 +71,7 @@ CREATE TABLE usage_totals (
 	cost     INTEGER NOT NULL,
 	meters   BLOB    NOT NULL,               -- see encode.go
 	PRIMARY KEY (tenant, window, start, model)
-) STRICT, WITHOUT ROWID;
+) STRICT;
 
 CREATE TABLE usage_holds (
 	tenant     INTEGER NOT NULL,
