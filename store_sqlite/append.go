@@ -194,8 +194,9 @@ func (t *tx) insertRecord(ctx context.Context, n *tenant, model int64, r *store.
 		}
 	}
 	result, err := t.exec(insertRecord, n.number, r.ID, r.At.UnixMicro(), r.RecordedAt.UnixMicro(), r.AtGiven, model,
-		lines, costColumn(r), r.Unpriced, numbers[0], numbers[1], numbers[2], int64(r.Status), r.Latency.Microseconds(),
-		r.Error, r.User, r.IP, packTags(r.Tags), r.HoldID, string(r.Settlement), int64(r.Overage))
+		lines, costColumn(r), text(r.Unpriced), numbers[0], numbers[1], numbers[2], int64(r.Status), r.Latency.Microseconds(),
+		text(r.Error), text(r.User), text(r.IP), text(packTags(r.Tags)), text(r.HoldID), text(string(r.Settlement)),
+		int64(r.Overage))
 	if err != nil {
 		return false, err
 	}
@@ -209,6 +210,14 @@ func costColumn(r *store.Record) any {
 		return nil
 	}
 	return int64(r.Cost)
+}
+
+// text is NULL for a text that is not there.
+func text(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
 }
 
 func packTags(tags map[string]string) string {
@@ -270,7 +279,7 @@ const updateRecordPrice = `
 UPDATE usage_records
 SET lines = ?,
     cost = ?,
-    unpriced = '',
+    unpriced = NULL,
     prices = ?
 WHERE id = ?
   AND tenant = ?`

@@ -93,10 +93,16 @@ func (s *Store) lines(ctx context.Context, q queryer, b []byte) ([]store.Line, e
 	return lines, nil
 }
 
+// recordColumns are the columns of a recordRow, from the table under the name r.
+const recordColumns = `
+	r.id, r.at, r.recorded_at, r.at_given, r.model, r.lines, r.cost, COALESCE(r.unpriced, '') AS unpriced, r.prices,
+	r.conditions, r.endpoint, r.status, r.latency, COALESCE(r.error, '') AS error, COALESCE(r.user, '') AS user,
+	COALESCE(r.ip, '') AS ip, COALESCE(r.tags, '') AS tags, COALESCE(r.hold, '') AS hold,
+	COALESCE(r.settlement, '') AS settlement, r.overage`
+
 const selectRecord = `
-SELECT id, at, recorded_at, at_given, model, lines, cost, unpriced, prices, conditions,
-       endpoint, status, latency, error, user, ip, tags, hold, settlement, overage
-FROM usage_records
+SELECT` + recordColumns + `
+FROM usage_records AS r
 WHERE id = ?
   AND tenant = ?`
 
@@ -128,8 +134,7 @@ func (s *Store) Record(ctx context.Context, tenantID, id string) (r store.Record
 // The bounds ?2 ≤ at ≤ ?3 are those of the index; ?4 is the id that a page starts after at its edge, empty on the
 // first page.
 const selectRecordsForward = `
-SELECT id, at, recorded_at, at_given, r.model, lines, cost, unpriced, prices, conditions,
-       endpoint, status, latency, error, user, ip, tags, hold, settlement, overage
+SELECT` + recordColumns + `
 FROM usage_records AS r
 JOIN usage_models AS m ON m.model = r.model
 WHERE r.tenant = ?1
@@ -140,13 +145,12 @@ WHERE r.tenant = ?1
   AND (?6 = '' OR m.name = ?6)
   AND (?7 = '' OR r.user = ?7)
   AND (?8 = 0 OR r.status = ?8)
-  AND (?9 = 0 OR r.unpriced <> '')
+  AND (?9 = 0 OR r.unpriced IS NOT NULL)
 ORDER BY r.at, r.id
 LIMIT ?10`
 
 const selectRecordsBackward = `
-SELECT id, at, recorded_at, at_given, r.model, lines, cost, unpriced, prices, conditions,
-       endpoint, status, latency, error, user, ip, tags, hold, settlement, overage
+SELECT` + recordColumns + `
 FROM usage_records AS r
 JOIN usage_models AS m ON m.model = r.model
 WHERE r.tenant = ?1
@@ -157,7 +161,7 @@ WHERE r.tenant = ?1
   AND (?6 = '' OR m.name = ?6)
   AND (?7 = '' OR r.user = ?7)
   AND (?8 = 0 OR r.status = ?8)
-  AND (?9 = 0 OR r.unpriced <> '')
+  AND (?9 = 0 OR r.unpriced IS NOT NULL)
 ORDER BY r.at DESC, r.id DESC
 LIMIT ?10`
 

@@ -79,9 +79,8 @@ func (t *tx) rebuild(ctx context.Context, n *tenant) error {
 }
 
 const selectAllRecords = `
-SELECT id, at, recorded_at, at_given, model, lines, cost, unpriced, prices, conditions,
-       endpoint, status, latency, error, user, ip, tags, hold, settlement, overage
-FROM usage_records
+SELECT` + recordColumns + `
+FROM usage_records AS r
 WHERE tenant = ?
 ORDER BY at`
 

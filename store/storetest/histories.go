@@ -51,7 +51,7 @@ func (h *history) play(t *rapid.T) {
 		"reprice": h.reprice, "rebuild": h.rebuild, "mark alert": h.markAlert,
 	}
 	names := slices.Sorted(maps.Keys(actions))
-	for range rapid.IntRange(2, 10).Draw(t, "actions") {
+	for range rapid.IntRange(3, 14).Draw(t, "actions") {
 		actions[rapid.SampledFrom(names).Draw(t, "action")](t)
 	}
 }
@@ -74,11 +74,16 @@ func (r reporter) Errorf(format string, args ...any) { r.history.Errorf(format, 
 func (r reporter) Fatalf(format string, args ...any) { r.history.Fatalf(format, args...) }
 
 func (h *history) tenantID(t *rapid.T) string {
-	return h.prefix + rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "tenant")
+	return h.prefix + rapid.SampledFrom([]string{"a", "b"}).Draw(t, "tenant")
 }
 
-func (h *history) holdID(t *rapid.T) string {
-	return fmt.Sprint("h", rapid.IntRange(0, h.holds).Draw(t, "hold"))
+// holdID is mostly that of one of the tenant's holds, live or not.
+func (h *history) holdID(t *rapid.T, tenant string) string {
+	n := rapid.IntRange(0, h.holds).Draw(t, "hold")
+	if known := h.tenants[tenant]; known != nil && len(known.holds) > 0 && n > 0 {
+		return known.holds[n%len(known.holds)].ID
+	}
+	return fmt.Sprint("h", n)
 }
 
 // draw is a new record, or one that was there, as it was or with a change.
@@ -102,7 +107,7 @@ func (h *history) draw(t *rapid.T) store.Record {
 		r.At, r.AtGiven = r.At.Add(-time.Duration(late)*time.Hour), true
 	}
 	if rapid.IntRange(0, 2).Draw(t, "reserved") == 0 {
-		r.HoldID = h.holdID(t)
+		r.HoldID = h.holdID(t, id)
 	}
 	return r
 }
@@ -154,7 +159,8 @@ func (h *history) hold(t *rapid.T) {
 }
 
 func (h *history) release(t *rapid.T) {
-	tenant, id := h.tenantID(t), h.holdID(t)
+	tenant := h.tenantID(t)
+	id := h.holdID(t, tenant)
 	got := h.handle(t).Release(h.handles[0].t.Context(), h.now, tenant, id)
 	sameError(t, got, h.model.release(tenant, id))
 }

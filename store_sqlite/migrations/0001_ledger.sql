@@ -39,20 +39,20 @@ CREATE TABLE usage_records (
 	model       INTEGER NOT NULL,
 	lines       BLOB    NOT NULL,            -- see encode.go
 	cost        INTEGER,                     -- picodollars; NULL when unpriced
-	unpriced    TEXT    NOT NULL,            -- why; empty when priced
+	unpriced    TEXT,                        -- why; NULL when priced. Texts that most rows lack are NULL: cheaper to bind
 	prices      INTEGER NOT NULL,            -- text: version of the price book; 0 is the empty text, here and below
 	conditions  INTEGER NOT NULL,            -- text
 	endpoint    INTEGER NOT NULL,            -- text
 	status      INTEGER NOT NULL,
 	latency     INTEGER NOT NULL,            -- microseconds
-	error       TEXT    NOT NULL,
-	user        TEXT    NOT NULL,
-	ip          TEXT    NOT NULL,
-	tags        TEXT    NOT NULL,            -- JSON object; empty when there are none
-	hold        TEXT    NOT NULL,
-	settlement  TEXT    NOT NULL,
+	error       TEXT,
+	user        TEXT,
+	ip          TEXT,
+	tags        TEXT,                        -- JSON object
+	hold        TEXT,
+	settlement  TEXT,
 	overage     INTEGER NOT NULL,
-	CHECK ((cost IS NULL) = (unpriced <> ''))
+	CHECK ((cost IS NULL) = (unpriced IS NOT NULL))
 ) STRICT;
 
 CREATE UNIQUE INDEX usage_records_id ON usage_records (id, tenant);
