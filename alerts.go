@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -67,6 +68,14 @@ const (
 	AlertResolved     = store.AlertResolved
 )
 
+func alertKinds() []AlertKind {
+	return []AlertKind{AlertQuotaWarning, AlertQuotaExceeded, AlertCostWarning, AlertRateLimit, AlertUnpriced}
+}
+
+func alertStatuses() []AlertStatus {
+	return []AlertStatus{AlertPending, AlertSent, AlertAcknowledged, AlertResolved}
+}
+
 // AlertFilter selects alerts, of all tenants unless it names one. Empty fields select everything.
 type AlertFilter struct {
 	TenantID string
@@ -85,6 +94,12 @@ type AlertFilter struct {
 func (t *Tracker) Alerts(ctx context.Context, filter AlertFilter) ([]Alert, error) {
 	var f faults
 	f.text("TenantID", filter.TenantID, maxID)
+	if filter.Kind != "" && !slices.Contains(alertKinds(), filter.Kind) {
+		f.add("Kind", quote(string(filter.Kind))+" is no kind of alert")
+	}
+	if filter.Status != "" && !slices.Contains(alertStatuses(), filter.Status) {
+		f.add("Status", quote(string(filter.Status))+" is no status of an alert")
+	}
 	after, ok := parseAlertCursor(filter.After)
 	if !ok {
 		f.add("After", "is none that an alert gave")

@@ -99,7 +99,7 @@ func (q Quantities) meters(f *faults, field string) []Meter {
 	}
 	meters := slices.Sorted(maps.Keys(q))
 	for _, meter := range meters {
-		if n := q[meter]; n < 0 || n > maxQuantity || isSum(meter) || !isName(string(meter), "_", maxMeterName) {
+		if n := q[meter]; n < 0 || n > maxQuantity || isSum(meter) || !isName(string(meter), "_") {
 			f.lineMeter(keyed(field, string(meter)), meter)
 			f.quantity(keyed(field, string(meter)), n)
 		}

@@ -124,7 +124,7 @@ func (e *SuspendedError) Unwrap() error { return ErrSuspended }
 
 // UnknownOutcomeError says that nobody can tell yet whether a call was committed: the caller stopped waiting, or the
 // connection broke during the commit. Send the call again with this ID: it is counted once whichever it was, and the
-// answer tells. It unwraps to ErrUnknownOutcome and to Err.
+// answer tells. Of a reservation, release the ID. It unwraps to ErrUnknownOutcome and to Err.
 type UnknownOutcomeError struct {
 	TenantID string
 	// ID is the call's id, the one that the tracker made when the caller gave none.

@@ -40,7 +40,7 @@ func TestErrorsUnwrapAndRead(t *testing.T) {
 			[]error{ErrUnknownOutcome, context.Canceled},
 			`call "chatcmpl-1" of tenant "acme": outcome is unknown: context canceled`,
 		},
-		{&ConflictError{TenantID: "acme", ID: "1", Field: "Model"}, []error{ErrConflict}, `record "1" of tenant "acme": id is taken by another call: Model differs`},
+		{&ConflictError{TenantID: "acme", ID: "1", Field: "Model"}, []error{ErrConflict}, `call "1" of tenant "acme": id is taken by one with other content: Model differs`},
 		{&ReservationError{TenantID: "acme", HoldID: "1"}, []error{ErrReservationReleased}, `reservation "1" of tenant "acme": reservation is already released`},
 	} {
 		for _, target := range tt.is {

@@ -40,10 +40,10 @@ func exampleCall(tenantID, id string) usage.OpenAICall {
 	}
 }
 
-// costLimit is a quota of so many dollars a month, with alerts at 80 and 100 %.
-func costLimit(tenantID, dollars string) usage.Quota {
+// costLimit is acme's quota of so many dollars a month, with alerts at 80 and 100 %.
+func costLimit(dollars string) usage.Quota {
 	return usage.Quota{
-		TenantID:      tenantID,
+		TenantID:      "acme",
 		Limits:        []usage.Limit{{Meter: usage.Cost, Max: usd(dollars)}},
 		AlertPercents: []int{80, 100},
 	}
@@ -112,7 +112,7 @@ func ExampleTracker_LogOpenAI_again() {
 	// Output:
 	// 0.0225 false
 	// 0.0225 true
-	// record "chatcmpl-1" of tenant "acme": id is taken by another call: Lines differs
+	// call "chatcmpl-1" of tenant "acme": id is taken by one with other content: Lines differs
 }
 
 func ExampleTracker_LogElevenLabs() {
@@ -282,7 +282,7 @@ func ExampleTracker_Quota() {
 	tracker, done := exampleTracker(usage.Config{})
 	defer done()
 
-	check(tracker.SetQuota(ctx, costLimit("acme", "500")))
+	check(tracker.SetQuota(ctx, costLimit("500")))
 	quota, err := tracker.Quota(ctx, "acme")
 	check(err)
 	fmt.Println(quota.Limits[0].Meter, quota.Limits[0].Per, quota.Limits[0].Max, quota.AlertPercents)
@@ -300,7 +300,7 @@ func ExampleTracker_CheckQuota() {
 	tracker, done := exampleTracker(usage.Config{})
 	defer done()
 
-	check(tracker.SetQuota(ctx, costLimit("acme", "0.03")))
+	check(tracker.SetQuota(ctx, costLimit("0.03")))
 	next := usage.Estimate{TenantID: "acme", Provider: usage.OpenAI, Model: "gpt-4", InputTokens: 150, OutputTokens: 300}
 	fmt.Println(tracker.CheckQuota(ctx, next))
 
@@ -323,7 +323,7 @@ func ExampleTracker_Reserve() {
 	tracker, done := exampleTracker(usage.Config{})
 	defer done()
 
-	check(tracker.SetQuota(ctx, costLimit("acme", "1")))
+	check(tracker.SetQuota(ctx, costLimit("1")))
 	worst := usage.Estimate{TenantID: "acme", Provider: usage.OpenAI, Model: "gpt-4", InputTokens: 8_000, OutputTokens: 8_000}
 	reservation, err := tracker.Reserve(ctx, worst)
 	check(err)
@@ -384,7 +384,7 @@ func ExampleTracker_GetCurrentUsage() {
 	tracker, done := exampleTracker(usage.Config{})
 	defer done()
 
-	check(tracker.SetQuota(ctx, costLimit("acme", "0.10")))
+	check(tracker.SetQuota(ctx, costLimit("0.10")))
 	for _, id := range []string{"chatcmpl-1", "chatcmpl-2"} {
 		_, err := tracker.LogOpenAI(ctx, exampleCall("acme", id))
 		check(err)
@@ -553,7 +553,7 @@ func ExampleTracker_Alerts() {
 	tracker, done := exampleTracker(usage.Config{})
 	defer done()
 
-	check(tracker.SetQuota(ctx, costLimit("acme", "0.05")))
+	check(tracker.SetQuota(ctx, costLimit("0.05")))
 	for range 3 {
 		_, err := tracker.LogOpenAI(ctx, exampleCall("acme", ""))
 		check(err)
@@ -568,12 +568,35 @@ func ExampleTracker_Alerts() {
 	// quota_exceeded 100 % of 0.05 reached with 0.0675
 }
 
+func ExampleAlert_Cursor() {
+	ctx := context.Background()
+	tracker, done := exampleTracker(usage.Config{})
+	defer done()
+
+	check(tracker.SetQuota(ctx, costLimit("0.02")))
+	_, err := tracker.LogOpenAI(ctx, exampleCall("acme", "chatcmpl-1"))
+	check(err)
+	page := usage.AlertFilter{Limit: 1}
+	for {
+		alerts, err := tracker.Alerts(ctx, page)
+		check(err)
+		if len(alerts) == 0 {
+			break
+		}
+		fmt.Println(alerts[0].Kind)
+		page.After = alerts[0].Cursor()
+	}
+	// Output:
+	// cost_warning
+	// quota_exceeded
+}
+
 func ExampleTracker_ClaimAlerts() {
 	ctx := context.Background()
 	tracker, done := exampleTracker(usage.Config{})
 	defer done()
 
-	check(tracker.SetQuota(ctx, costLimit("acme", "0.02")))
+	check(tracker.SetQuota(ctx, costLimit("0.02")))
 	_, err := tracker.LogOpenAI(ctx, exampleCall("acme", "chatcmpl-1"))
 	check(err)
 
@@ -596,7 +619,7 @@ func ExampleTracker_ClaimAlerts() {
 
 // firstAlert makes a tenant pass its budget and returns the first alert of it.
 func firstAlert(ctx context.Context, tracker *usage.Tracker) usage.Alert {
-	check(tracker.SetQuota(ctx, costLimit("acme", "0.02")))
+	check(tracker.SetQuota(ctx, costLimit("0.02")))
 	_, err := tracker.LogOpenAI(ctx, exampleCall("acme", "chatcmpl-1"))
 	check(err)
 	alerts, err := tracker.Alerts(ctx, usage.AlertFilter{TenantID: "acme"})
@@ -866,4 +889,36 @@ func parseFiles(t *testing.T, pattern string) (files []*ast.File) {
 		files = append(files, file)
 	}
 	return files
+}
+
+func ExampleTracker_Tenant() {
+	ctx := context.Background()
+	tracker, done := exampleTracker(usage.Config{})
+	defer done()
+	check(tracker.SetTenant(ctx, usage.Tenant{ID: "acme", Name: "Acme Corp", TimeZone: "Asia/Kolkata"}))
+
+	tenant, err := tracker.Tenant(ctx, "acme")
+	check(err)
+	fmt.Println(tenant.Name, tenant.TimeZone, tenant.BillingDay)
+	_, err = tracker.Tenant(ctx, "nobody")
+	fmt.Println(errors.Is(err, usage.ErrNotFound))
+	// Output:
+	// Acme Corp Asia/Kolkata 1
+	// true
+}
+
+func ExampleTracker_Tenants() {
+	ctx := context.Background()
+	tracker, done := exampleTracker(usage.Config{})
+	defer done()
+	check(tracker.SetTenant(ctx, usage.Tenant{ID: "globex"}))
+	check(tracker.SetTenant(ctx, usage.Tenant{ID: "acme"}))
+
+	for tenant, err := range tracker.Tenants(ctx) {
+		check(err)
+		fmt.Println(tenant.ID)
+	}
+	// Output:
+	// acme
+	// globex
 }

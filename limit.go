@@ -29,7 +29,8 @@ type Quota struct {
 
 // Limit bounds one metric of a tenant over a window.
 type Limit struct {
-	// Provider and Model narrow what is counted. Empty is all of them. Model is the model that calls name, exactly.
+	// Provider and Model narrow what is counted. Empty is all of them. A model counts its dated snapshots too:
+	// "gpt-4o" counts "gpt-4o-2024-08-06", which is the name that the provider returns for it.
 	Provider, Model string
 	// Meter is what is counted: any meter, or one of the sums Tokens, Minutes, Calls and Cost. Required.
 	Meter Meter
@@ -44,13 +45,12 @@ type Limit struct {
 }
 
 const (
-	maxLimits       = 100
-	maxPercents     = 20
-	maxPercent      = 1000
-	moneyDigits     = 12
-	picosPerDollar  = 1_000_000_000_000 // also the scale of a fraction with 12 digits
-	maxMeterName    = 64
-	maxProviderName = 64
+	maxLimits      = 100
+	maxPercents    = 20
+	maxPercent     = 1000
+	moneyDigits    = 12                // of a price, an exchange rate, their product and a cost: those of store.Money
+	picosPerDollar = 1_000_000_000_000 // also the scale of a fraction with 12 digits
+	maxName        = 64                // of meters and providers
 )
 
 // row checks the quota and returns its row, with windows filled in and percents sorted.

@@ -273,7 +273,7 @@ func canonicalRates(rates []ExchangeRate) ([]ExchangeRate, faults) {
 		if r.Currency == "USD" {
 			f.add(field+".Currency", "is that of the ledger")
 		}
-		n, ok := store.ScaledInt(r.USD, dollarDigits)
+		n, ok := store.ScaledInt(r.USD, moneyDigits)
 		if r.USD.Sign() <= 0 || !ok {
 			f.add(field+".USD", "is not positive, has more than 12 fraction digits or is too large")
 		}

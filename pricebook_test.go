@@ -29,6 +29,7 @@ func TestDefaultPrices(t *testing.T) {
 	t.Parallel()
 	b := DefaultPrices()
 	t.Run("the version starts with the date of the table", func(t *testing.T) {
+		t.Parallel()
 		if !strings.HasPrefix(b.Version(), prices.Date+"+") {
 			t.Errorf("version %s, date %s", b.Version(), prices.Date)
 		}

@@ -220,7 +220,7 @@ func (c *pricedCall) charge(q *PriceQuery, meter Meter, quantity int64, sum *sto
 	cost, ok := row.cost(quantity)
 	total, fits := store.Add(int64(*sum), int64(cost))
 	if !ok || !fits {
-		return nil, 0, &InvalidError{Faults: []Fault{{Field: string(meter), Problem: "costs more than a record can hold"}}}
+		return nil, 0, &InvalidError{Faults: []Fault{{Field: "Cost", Problem: "of " + string(meter) + " is more than a record can hold"}}}
 	}
 	*sum = store.Money(total)
 	return row, cost, nil
@@ -242,6 +242,3 @@ func (r *priceRow) cost(quantity int64) (cost store.Money, ok bool) {
 
 // countsTokens reports whether a meter is of tokens: those are what service tiers and context sizes are about.
 func countsTokens(m Meter) bool { return m == Tokens || strings.HasSuffix(string(m), "_tokens") }
-
-// countsTime reports whether a meter counts milliseconds.
-func countsTime(m Meter) bool { return m == AudioTime || m == CallTime }

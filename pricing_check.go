@@ -13,10 +13,6 @@ import (
 	"github.com/shopspring/decimal"
 )
 
-// dollarDigits is the number of fraction digits that a price, an exchange rate and their product may have: those of
-// store.Money.
-const dollarDigits = 12
-
 // canonicalPrices returns copies of the prices in the one form that equal prices have, and everything that is wrong
 // with them.
 func canonicalPrices(prices []Price) ([]Price, faults) {
@@ -71,7 +67,7 @@ func (c Conditions) canonical(f *faults, field string) Conditions {
 	kept := make(Conditions, len(c))
 	for key, value := range c {
 		switch {
-		case !isName(key, "_", maxCondition):
+		case !isName(key, "_"):
 			f.add(keyed(field, key), "is not named by 1 to 64 lower-case letters, digits or '_'")
 		case value == "":
 			f.add(keyed(field, key), "is missing")
@@ -117,7 +113,7 @@ func (p *Price) checkRedirect(f *faults, field string) {
 	if p.BilledAs == p.Meter {
 		f.add(field+".BilledAs", "is the meter itself")
 	}
-	if countsTime(p.BilledAs) != countsTime(p.Meter) {
+	if isTime(p.BilledAs) != isTime(p.Meter) {
 		f.add(field+".BilledAs", "counts time where the meter does not, or the other way round")
 	}
 	if p.Amount.Sign() != 0 || p.Per != 0 || p.RoundUpTo != 0 || p.Currency != "" {
@@ -130,22 +126,22 @@ func (p *Price) checkUnits(f *faults, field string) {
 	switch {
 	case p.Per <= 0:
 		f.add(field+".Per", "is not positive")
-	case countsTime(p.Meter) && p.Per%PerSecond != 0:
+	case isTime(p.Meter) && p.Per%PerSecond != 0:
 		f.add(field+".Per", "is not a whole number of seconds in milliseconds")
-	case !countsTime(p.Meter) && p.Per != PerUnit && p.Per != PerThousand && p.Per != PerMillion:
+	case !isTime(p.Meter) && p.Per != PerUnit && p.Per != PerThousand && p.Per != PerMillion:
 		f.add(field+".Per", "is none of 1, 1000 and 1000000")
 	}
 	switch {
 	case p.RoundUpTo < 0:
 		f.add(field+".RoundUpTo", "is negative")
-	case countsTime(p.Meter) && p.RoundUpTo%PerSecond != 0:
+	case isTime(p.Meter) && p.RoundUpTo%PerSecond != 0:
 		f.add(field+".RoundUpTo", "is not a whole number of seconds in milliseconds")
 	}
 }
 
 // priceAmount returns the amount in the form of store.Money: two decimals that are equal are then the same.
 func priceAmount(f *faults, field string, d decimal.Decimal) decimal.Decimal {
-	n, ok := store.ScaledInt(d, dollarDigits)
+	n, ok := store.ScaledInt(d, moneyDigits)
 	switch {
 	case d.IsNegative():
 		f.add(field, "is negative")
@@ -168,7 +164,7 @@ func dearest(meter Meter) priceLimit {
 	switch {
 	case countsTokens(meter) || meter == Characters || meter == Credits:
 		return priceLimit{1, 1, "1 USD for one"}
-	case countsTime(meter):
+	case isTime(meter):
 		return priceLimit{1_000, PerMinute, "1000 USD a minute"}
 	}
 	return priceLimit{10_000, 1, "10000 USD for one"}

@@ -76,7 +76,8 @@ type Reservation struct {
 // Reserve takes what a call may use at the worst from the tenant's limits, before the call is made. Used and held
 // together never pass a hard limit, however many goroutines and processes reserve at once. The errors are those of
 // CheckQuota; a *UnpricedError when the estimate cannot be priced and a hard limit on cost applies, unless
-// Config.AllowUnpriced; and a *ConflictError when the tenant has had a reservation of the estimate's ID.
+// Config.AllowUnpriced; a *ConflictError when the tenant has had a reservation of the estimate's ID; and a
+// *UnknownOutcomeError when ctx ends while the reservation is being committed: Release the ID in it, or let it expire.
 func (t *Tracker) Reserve(ctx context.Context, estimate Estimate) (*Reservation, error) {
 	asked, err := t.pendingHold(estimate)
 	if err != nil {
@@ -157,15 +158,15 @@ func (t *Tracker) commitHolds(batch []pendingHold) []group.Result[struct{}] {
 	ctx, cancel := context.WithTimeout(context.Background(), t.cfg.CommitTimeout)
 	defer cancel()
 	holds := make([]store.Hold, len(batch))
-	unpriced := make(map[*store.Hold]error)
+	unpriced := make(map[[2]string]error) // by tenant and id: the store may hand decide a copy
 	for i := range batch {
 		holds[i] = batch[i].Hold
 		if batch[i].unpriced != nil {
-			unpriced[&holds[i]] = batch[i].unpriced
+			unpriced[[2]string{holds[i].TenantID, holds[i].ID}] = batch[i].unpriced
 		}
 	}
 	refusals, err := t.store.Hold(ctx, t.now(), holds, func(s *store.Standing, h *store.Hold) error {
-		return t.decide(s, h, unpriced[h])
+		return t.decide(s, h, unpriced[[2]string{h.TenantID, h.ID}])
 	})
 	results := make([]group.Result[struct{}], len(batch))
 	for i := range results {

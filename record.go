@@ -55,13 +55,13 @@ const (
 	ReservationUnknown = store.HoldUnknown
 )
 
-func recordOf(r *store.Record, duplicate bool) Record {
+// recordOf is the row as hosts see it. The conditions are the row's, for whoever has them at hand unpacked.
+func recordOf(r *store.Record, conditions Conditions) Record {
 	record := Record{
 		TenantID: r.TenantID, ID: r.ID, Provider: r.Provider, Model: r.Model, At: r.At, RecordedAt: r.RecordedAt,
-		Cost: r.Cost.Decimal(), Unpriced: r.Unpriced, PriceVersion: r.PriceVersion,
-		Conditions: parseConditions(r.Conditions),
-		Endpoint:   r.Endpoint, Status: r.Status, Latency: r.Latency, Error: r.Error, User: r.User, IP: r.IP, Tags: r.Tags,
-		ReservationID: r.HoldID, Settlement: r.Settlement, Overage: r.Overage.Decimal(), Duplicate: duplicate,
+		Cost: r.Cost.Decimal(), Unpriced: r.Unpriced, PriceVersion: r.PriceVersion, Conditions: conditions,
+		Endpoint: r.Endpoint, Status: r.Status, Latency: r.Latency, Error: r.Error, User: r.User, IP: r.IP, Tags: r.Tags,
+		ReservationID: r.HoldID, Settlement: r.Settlement, Overage: r.Overage.Decimal(),
 	}
 	if len(r.Lines) > 0 {
 		record.Lines = make([]Line, 0, len(r.Lines))

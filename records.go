@@ -48,7 +48,7 @@ func (t *Tracker) Record(ctx context.Context, tenantID, id string) (Record, erro
 	if err != nil {
 		return Record{}, err
 	}
-	return recordOf(&row, false), nil
+	return recordOf(&row, parseConditions(row.Conditions)), nil
 }
 
 // Records yields a tenant's records in the order of time, and of ids where the time is the same. It reads them in
@@ -67,7 +67,7 @@ func (t *Tracker) Records(ctx context.Context, filter RecordFilter) iter.Seq2[Re
 				yield(Record{}, err)
 				return
 			}
-			if !yield(recordOf(row, false), nil) {
+			if !yield(recordOf(row, parseConditions(row.Conditions)), nil) {
 				return
 			}
 		}
@@ -124,7 +124,7 @@ func (t *Tracker) RecordsPage(ctx context.Context, filter RecordFilter, cursor s
 	}
 	page.Records = make([]Record, len(rows))
 	for i := range rows {
-		page.Records[i] = recordOf(&rows[i], false)
+		page.Records[i] = recordOf(&rows[i], parseConditions(rows[i].Conditions))
 	}
 	return page, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"maps"
 	"sync"
@@ -145,7 +146,8 @@ func (t *Tracker) changePrices(change func(*bookSet)) {
 
 // SetTenant creates or replaces a tenant: name, time zone, billing day and contacts; its suspension stays as it is.
 // When zone or billing day change, the totals follow in the same commit: each call then counts in the periods of the
-// new calendar. That reads the tenant's whole ledger.
+// new calendar. That reads the tenant's whole ledger. Thresholds that only the move has passed are alerted at the next
+// call.
 //
 // Tenants need not be set: a call of an unknown tenant creates it with its id as its name, UTC and the first of the
 // month. The error is an *InvalidError or the store's.
@@ -155,6 +157,40 @@ func (t *Tracker) SetTenant(ctx context.Context, tenant Tenant) error {
 		return err
 	}
 	return t.store.SetTenant(ctx, t.now(), row)
+}
+
+// Tenant returns a tenant, or ErrNotFound.
+func (t *Tracker) Tenant(ctx context.Context, tenantID string) (Tenant, error) {
+	if err := checkID("tenantID", tenantID); err != nil {
+		return Tenant{}, err
+	}
+	standing, err := t.store.Standing(ctx, tenantID, t.now())
+	if err == nil && standing.Tenant.CreatedAt.IsZero() {
+		err = fmt.Errorf("tenant %s: %w", quote(tenantID), ErrNotFound)
+	}
+	return standing.Tenant, err
+}
+
+// Tenants yields all tenants in the order of their ids. The first error ends the sequence.
+func (t *Tracker) Tenants(ctx context.Context) iter.Seq2[Tenant, error] {
+	return func(yield func(Tenant, error) bool) {
+		for after := ""; ; {
+			page, err := t.store.Tenants(ctx, after, maxPage)
+			if err != nil {
+				yield(Tenant{}, err)
+				return
+			}
+			for _, tenant := range page {
+				if !yield(tenant, nil) {
+					return
+				}
+			}
+			if len(page) < maxPage {
+				return
+			}
+			after = page[len(page)-1].ID
+		}
+	}
 }
 
 // Suspend makes CheckQuota and Reserve refuse a tenant with a *SuspendedError that holds the reason. Calls are still
@@ -169,7 +205,7 @@ func (t *Tracker) Suspend(ctx context.Context, tenantID, reason string) error {
 	return t.store.Suspend(ctx, t.now(), tenantID, reason)
 }
 
-// Resume lifts a suspension. Resuming a tenant that is not suspended does nothing.
+// Resume lifts a suspension. Resuming a tenant that is not suspended changes nothing, but an unknown one is created.
 func (t *Tracker) Resume(ctx context.Context, tenantID string) error {
 	if err := checkID("tenantID", tenantID); err != nil {
 		return err
@@ -225,7 +261,9 @@ func (t *Tracker) log(ctx context.Context, d draft, err error) (Record, error) {
 	}
 	outcome, err := t.calls.Do(ctx, *r)
 	if err == nil {
-		return recordOf(&outcome.Record, outcome.Duplicate), nil
+		record := recordOf(&outcome.Record, d.query.Conditions) // the same as in the row, duplicate or not
+		record.Duplicate = outcome.Duplicate
+		return record, nil
 	}
 	switch {
 	case errors.Is(err, group.ErrWithdrawn):

@@ -51,15 +51,18 @@ func (f faults) sortFrom(n int) {
 
 // text wants valid UTF-8 without control characters, at most limit bytes of it.
 func (f *faults) text(field, s string, limit int) bool {
-	if len(s) <= limit && isClean(s) {
-		return true
+	problem := textProblem(s, limit)
+	if problem != "" {
+		f.add(field, problem)
 	}
-	f.add(field, textProblem(s, limit))
-	return false
+	return problem == ""
 }
 
+// textProblem returns what is wrong with a text, or "".
 func textProblem(s string, limit int) string {
 	switch {
+	case len(s) <= limit && isClean(s):
+		return ""
 	case len(s) > limit:
 		return "is longer than " + strconv.Itoa(limit) + " bytes"
 	case !utf8.ValidString(s):
@@ -85,7 +88,7 @@ func (f *faults) provider(field, s string) {
 	switch {
 	case s == "":
 		f.add(field, "is missing")
-	case !isName(s, "-_.", maxProviderName):
+	case !isName(s, "-_."):
 		f.add(field, "is not 1 to 64 lower-case letters, digits, '-', '_' or '.'")
 	}
 }
@@ -101,7 +104,7 @@ func (f *faults) meterName(field string, m Meter) {
 	switch {
 	case m == "":
 		f.add(field, "is missing")
-	case !isName(string(m), "_", maxMeterName):
+	case !isName(string(m), "_"):
 		f.add(field, "is not 1 to 64 lower-case letters, digits or '_'")
 	}
 }
@@ -241,9 +244,9 @@ func isClean(s string) bool {
 	return true
 }
 
-// isName reports whether s has 1 to limit lower-case letters, digits and characters of the given punctuation.
-func isName(s, punctuation string, limit int) bool {
-	if s == "" || len(s) > limit {
+// isName reports whether s has 1 to maxName lower-case letters, digits and characters of the given punctuation.
+func isName(s, punctuation string) bool {
+	if s == "" || len(s) > maxName {
 		return false
 	}
 	for i := range len(s) {

@@ -73,7 +73,7 @@ func date(s string) time.Time {
 
 func TestLoadRefuses(t *testing.T) {
 	t.Parallel()
-	row := func(old, new string) string { return header + strings.Replace(good, old, new, 1) }
+	row := func(from, to string) string { return header + strings.Replace(good, from, to, 1) }
 	tests := []struct{ promise, file, want string }{
 		{"an unknown column", "provider,cost\nopenai,1\n", `a.csv:1: unknown columns "provider,cost"`},
 		{"no header", "", "a.csv: header: EOF"},

@@ -10,8 +10,8 @@ import (
 var (
 	// ErrNotFound: the tenant, record, hold or alert does not exist.
 	ErrNotFound = errors.New("not found")
-	// ErrConflict: the id is taken by a record with other content. Always a *ConflictError.
-	ErrConflict = errors.New("id is taken by another call")
+	// ErrConflict: the id is taken by a record with other content, or by a hold. Always a *ConflictError.
+	ErrConflict = errors.New("id is taken")
 	// ErrInvalid: the store was given something that it cannot hold.
 	ErrInvalid = errors.New("invalid")
 	// ErrOverflow: a total would pass an int64. Nothing of the record was written.
@@ -40,16 +40,22 @@ var (
 	ErrUnknownOutcome = errors.New("outcome is unknown")
 )
 
-// ConflictError says that a record's id is taken by a record with other content. It unwraps to ErrConflict.
+// ConflictError says that the id of a record is taken by a record with other content, or that of a hold by a hold.
+// It unwraps to ErrConflict.
 type ConflictError struct {
 	TenantID, ID string
-	// Field is the first field that differs, named as in Record: "Model", "Lines", "At", …
+	// Field is the first field of the record that differs, named as in Record: "Model", "Lines", "At", … It is "ID" for a
+	// hold.
 	Field string
 }
 
-// Error names the record and the field.
+// Error names the id and the field.
 func (e *ConflictError) Error() string {
-	return fmt.Sprintf("record %q of tenant %q: %s: %s differs", e.ID, e.TenantID, ErrConflict.Error(), e.Field)
+	if e.Field == "ID" {
+		return fmt.Sprintf("reservation %q of tenant %q: %s", e.ID, e.TenantID, ErrConflict.Error())
+	}
+	return fmt.Sprintf("call %q of tenant %q: %s by one with other content: %s differs",
+		e.ID, e.TenantID, ErrConflict.Error(), e.Field)
 }
 
 // Unwrap returns ErrConflict.

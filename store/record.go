@@ -21,7 +21,7 @@ type Record struct {
 	AtGiven bool
 	// RecordedAt is the tracker's clock when it took the call in.
 	RecordedAt time.Time
-	// Lines are the meters of the call. Those that are not Unbilled are disjoint and add up to the cost.
+	// Lines are the meters of the call, each once. Those that are not Unbilled are disjoint and add up to the cost.
 	Lines []Line
 	// Cost is the sum of the lines' costs. It is 0, and means nothing, when Unpriced says why there is none.
 	Cost     Money
@@ -93,6 +93,8 @@ func (r *Record) Differs(other *Record) (field string) {
 		return "Model"
 	case !slices.EqualFunc(r.Lines, other.Lines, sameQuantity):
 		return "Lines"
+	case len(r.Lines) == 0 && r.Unpriced != other.Unpriced: // without lines only the caller can have said so
+		return "UsageUnknown"
 	case r.Conditions != other.Conditions:
 		return "Conditions"
 	case r.AtGiven && other.AtGiven && !r.At.Equal(other.At):
@@ -117,7 +119,9 @@ func (r *Record) Differs(other *Record) (field string) {
 	return ""
 }
 
-func sameQuantity(a, b Line) bool { return a.Meter == b.Meter && a.Quantity == b.Quantity }
+func sameQuantity(a, b Line) bool {
+	return a.Meter == b.Meter && a.Quantity == b.Quantity && a.Unbilled == b.Unbilled
+}
 
 // Outcome is what became of one record of an Append.
 type Outcome struct {

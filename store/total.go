@@ -29,88 +29,95 @@ type MeterTotal struct {
 
 // Add adds a record's counts to the total, or leaves it as it was and returns false when a sum would pass an int64.
 func (t *Total) Add(r *Record) bool {
-	sum := *t
-	sum.Meters = slices.Clone(t.Meters)
-	sum.Calls++
-	if r.IsError() {
-		sum.Errors++
-	}
-	if r.Unpriced != "" {
-		sum.Unpriced++
-	}
-	for i := range r.Lines {
-		if !sum.addLine(r.Lines[i].Meter, r.Lines[i].Quantity, r.Lines[i].Cost) {
-			return false
-		}
-	}
-	if !sum.addCost(r.Cost) {
+	if !t.fits(r.Cost, r.Lines) {
 		return false
 	}
-	*t = sum
+	t.Calls++
+	if r.IsError() {
+		t.Errors++
+	}
+	if r.Unpriced != "" {
+		t.Unpriced++
+	}
+	t.Cost += r.Cost
+	for i := range r.Lines {
+		m := t.meter(r.Lines[i].Meter)
+		m.Quantity += r.Lines[i].Quantity
+		m.Cost += r.Lines[i].Cost
+	}
 	return true
 }
 
 // Price moves a record that had no price to priced: the calls and quantities are in the total already.
 // It leaves the total as it was and returns false when a sum would pass an int64.
 func (t *Total) Price(r *Record) bool {
-	sum := *t
-	sum.Meters = slices.Clone(t.Meters)
-	sum.Unpriced--
-	for i := range r.Lines {
-		if !sum.addLine(r.Lines[i].Meter, 0, r.Lines[i].Cost) {
-			return false
-		}
-	}
-	if !sum.addCost(r.Cost) {
+	if !t.fits(r.Cost, r.Lines) {
 		return false
 	}
-	*t = sum
+	t.Unpriced--
+	t.Cost += r.Cost
+	for i := range r.Lines {
+		t.meter(r.Lines[i].Meter).Cost += r.Lines[i].Cost
+	}
 	return true
 }
 
 // Merge adds another total's sums to t, or leaves it as it was and returns false when a sum would pass an int64.
 func (t *Total) Merge(other *Total) bool {
-	sum := *t
-	sum.Meters = slices.Clone(t.Meters)
-	sum.Calls += other.Calls
-	sum.Errors += other.Errors
-	sum.Unpriced += other.Unpriced
-	for _, m := range other.Meters {
-		if !sum.addLine(m.Meter, m.Quantity, m.Cost) {
-			return false
-		}
+	lines := make([]Line, len(other.Meters))
+	for i, m := range other.Meters {
+		lines[i] = Line{Meter: m.Meter, Quantity: m.Quantity, Cost: m.Cost}
 	}
-	if !sum.addCost(other.Cost) {
+	if !t.fits(other.Cost, lines) {
 		return false
 	}
-	*t = sum
+	t.Calls += other.Calls
+	t.Errors += other.Errors
+	t.Unpriced += other.Unpriced
+	t.Cost += other.Cost
+	for _, m := range other.Meters {
+		sum := t.meter(m.Meter)
+		sum.Quantity += m.Quantity
+		sum.Cost += m.Cost
+	}
 	return true
 }
 
-func (t *Total) addCost(m Money) bool {
-	sum, ok := Add(int64(t.Cost), int64(m))
-	t.Cost = Money(sum)
-	return ok
+// fits reports whether the sums stay within an int64. Each meter comes at most once in the lines.
+func (t *Total) fits(cost Money, lines []Line) bool {
+	if _, ok := Add(int64(t.Cost), int64(cost)); !ok {
+		return false
+	}
+	for i := range lines {
+		at, found := t.find(lines[i].Meter)
+		if !found {
+			continue
+		}
+		_, okQuantity := Add(t.Meters[at].Quantity, lines[i].Quantity)
+		_, okCost := Add(int64(t.Meters[at].Cost), int64(lines[i].Cost))
+		if !okQuantity || !okCost {
+			return false
+		}
+	}
+	return true
 }
 
-func (t *Total) addLine(m Meter, quantity int64, cost Money) bool {
-	i, found := slices.BinarySearchFunc(t.Meters, m, func(e MeterTotal, m Meter) int {
-		switch {
-		case e.Meter < m:
-			return -1
-		case e.Meter > m:
-			return 1
-		}
-		return 0
-	})
+// meter returns the sum of a meter, a new one if there is none.
+func (t *Total) meter(m Meter) *MeterTotal {
+	i, found := t.find(m)
 	if !found {
 		t.Meters = slices.Insert(t.Meters, i, MeterTotal{Meter: m})
 	}
-	e := &t.Meters[i]
-	q, okQuantity := Add(e.Quantity, quantity)
-	c, okCost := Add(int64(e.Cost), int64(cost))
-	e.Quantity, e.Cost = q, Money(c)
-	return okQuantity && okCost
+	return &t.Meters[i]
+}
+
+func (t *Total) find(m Meter) (i int, found bool) {
+	for i = range t.Meters { // there are few
+		if t.Meters[i].Meter >= m {
+			return i, t.Meters[i].Meter == m
+		}
+	}
+	return len(t.Meters), false
 }
 
 // TotalQuery selects totals of one tenant with From ≤ Start < To, ordered by start, provider and model.

@@ -161,12 +161,8 @@ func (t *tx) count(ctx context.Context, n *tenant, model int64, r *store.Record,
 	if err != nil {
 		return err
 	}
-	before := day.Total
-	if !add(&day.Total, r) {
-		return store.ErrOverflow
-	}
-	if !add(&month.Total, r) {
-		day.Total = before
+	// The month has all that the day has, so what fits into the month fits into the day.
+	if !add(&month.Total, r) || !add(&day.Total, r) {
 		return store.ErrOverflow
 	}
 	n.change(day)

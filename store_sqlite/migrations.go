@@ -44,9 +44,8 @@ func migrate(ctx context.Context, db *sql.DB) error {
 		if done, err = migrateOnce(ctx, provider); done || errors.Is(err, store.ErrSchema) {
 			return err
 		}
-		switch classify(err) {
-		case store.ErrCorrupt, store.ErrReadOnly, store.ErrFull, store.ErrUnavailable:
-			return err
+		if class := classify(err); class != nil && !errors.Is(class, store.ErrBusy) && !errors.Is(class, store.ErrInvalid) {
+			return err // no other process's doing
 		}
 		select {
 		case <-ctx.Done():

@@ -107,14 +107,18 @@ func dataSource(path string, cfg Config, readOnly bool) string {
 		"busy_timeout(" + strconv.FormatInt(cfg.BusyTimeout.Milliseconds(), 10) + ")",
 		"journal_mode(WAL)",
 		"synchronous(FULL)",
-		// A checkpoint each 16 MB of log: pages that many commits touch are then copied once for all of them.
-		"wal_autocheckpoint(4000)",
+		// A checkpoint each 64 MB of log: pages that many commits touch are then copied once for all of them.
+		"wal_autocheckpoint(16000)",
 	}
 	if cfg.SynchronousNormal {
 		pragmas[2] = "synchronous(NORMAL)"
 	}
 	if readOnly {
 		pragmas = append(pragmas, "query_only(1)")
+	} else {
+		// A large batch dirties more pages than the default cache holds. Spilling them to the log before the commit
+		// would write some of them twice and checksum the log anew.
+		pragmas = append(pragmas, "cache_size(-32768)", "cache_spill(0)")
 	}
 	values := url.Values{"_pragma": pragmas}
 	if strings.HasPrefix(path, "file:") {
@@ -183,8 +187,6 @@ type tx struct {
 	args  []driver.NamedValue
 }
 
-const dataVersion = `PRAGMA data_version`
-
 // write runs fn in a transaction that has the write lock from its start, so that it never fails half-way for another
 // process's commit, and that is durable when write returns nil.
 func (s *Store) write(ctx context.Context, op string, now time.Time, fn func(*tx) error) error {
@@ -197,7 +199,7 @@ func (s *Store) write(ctx context.Context, op string, now time.Time, fn func(*tx
 	}
 	defer conn.Close() //nolint:errcheck // goes back to the pool
 	t := &tx{Conn: conn, store: s, now: now}
-	if err := t.begin(ctx); err != nil {
+	if err := t.lock(ctx); err != nil {
 		return wrap(op, err)
 	}
 	committed := false
@@ -213,23 +215,23 @@ func (s *Store) write(ctx context.Context, op string, now time.Time, fn func(*tx
 	if err := ctx.Err(); err != nil {
 		return wrap(op, err)
 	}
-	if err := t.run(commit); err != nil {
+	if err := t.run(context.Background(), commit); err != nil {
 		return wrap(op, commitError(err))
 	}
 	committed = true
 	return nil
 }
 
-// begin takes the write lock, and forgets what is cached when anybody else has written since we did.
-func (t *tx) begin(ctx context.Context) error {
+// lock takes the write lock, and forgets what is cached when anybody else has written since we did.
+func (t *tx) lock(ctx context.Context) error {
 	if err := t.prepare(ctx); err != nil {
 		return err
 	}
-	if _, err := t.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+	if err := t.run(ctx, begin); err != nil {
 		return err
 	}
-	var version int64
-	if err := t.GetContext(context.WithoutCancel(ctx), &version, dataVersion); err != nil {
+	version, err := t.number(dataVersion)
+	if err != nil {
 		t.ExecContext(context.WithoutCancel(ctx), "ROLLBACK") //nolint:errcheck // the first error is the one to tell
 		return err
 	}

@@ -115,14 +115,15 @@ func (g *Group[In, Out]) leadBatch() {
 }
 
 // gather lets the goroutines that can run join the queue before it is taken: those that the last commit has just woken
-// are about to come back. It yields while that helps, a few times, and never waits on a clock.
+// are about to come back. It yields while that helps, a few times, and never waits on a clock. In a batch that is large
+// already the commit's own cost is small, and it is better to commit while the others prepare.
 func (g *Group[In, Out]) gather() {
-	const yields = 8
+	const yields, enough = 8, 128
 	for before, i := -1, 0; i < yields; i++ {
 		g.mu.Lock()
 		queued := len(g.queue)
 		g.mu.Unlock()
-		if queued == before || queued >= g.MaxItems {
+		if queued == before || queued >= enough {
 			return
 		}
 		before = queued
