@@ -2,9 +2,13 @@ package usage_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -138,17 +142,17 @@ func (a alternative) log(ctx context.Context, c usage.OpenAICall) error {
 	if err != nil {
 		return err
 	}
-	var used, limit int64
 	_, err = tx.ExecContext(ctx, `INSERT INTO months VALUES (?, ?, ?, 1, ?, ?) ON CONFLICT DO UPDATE
 		SET calls = calls + 1, tokens = tokens + excluded.tokens, cost = cost + excluded.cost`,
 		c.TenantID, now.Format("2006-01"), c.Model, c.InputTokens+c.OutputTokens, cost)
 	if err != nil {
 		return err
 	}
+	var limit int64
 	if err := tx.GetContext(ctx, &limit, `SELECT max FROM quotas WHERE tenant = ?`, c.TenantID); err != nil {
 		return err
 	}
-	if used > limit {
+	if cost > limit {
 		return usage.ErrQuotaExceeded
 	}
 	return tx.Commit()
@@ -176,5 +180,85 @@ func BenchmarkLogOpenAI(b *testing.B) {
 				})
 			})
 		}
+	}
+}
+
+// BenchmarkDuplicates replays calls that are in the ledger, beside new ones of the same kind.
+func BenchmarkDuplicates(b *testing.B) {
+	const callers, tenants, logged = 64, 1000, 50_000
+	call := func(i int) usage.OpenAICall {
+		c := benchCall(i, tenants)
+		c.ID = fmt.Sprintf("chatcmpl-%09d", i)
+		return c
+	}
+	log := func(b *testing.B, tracker *usage.Tracker, i int) error {
+		_, err := tracker.LogOpenAI(b.Context(), call(i))
+		return err
+	}
+	b.Run("new", func(b *testing.B) {
+		tracker := benchTracker(b, filepath.Join(b.TempDir(), "usage.db"), tenants)
+		closedLoop(b, callers, func(i int) error { return log(b, tracker, i) })
+	})
+	b.Run("replayed", func(b *testing.B) {
+		tracker := benchTracker(b, filepath.Join(b.TempDir(), "usage.db"), tenants)
+		fill(b, tracker, logged, func(i int) error { return log(b, tracker, i) })
+		closedLoop(b, callers, func(i int) error { return log(b, tracker, i%logged) })
+	})
+}
+
+// fill logs n calls as fast as it goes.
+func fill(b *testing.B, tracker *usage.Tracker, n int, call func(i int) error) {
+	b.Helper()
+	const callers = 1024
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range callers {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				if err := call(i); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+var benchRecords = flag.String("records", "1000,100000", "sizes of the ledger for BenchmarkLedgerSize, in records")
+
+// BenchmarkLedgerSize has a ledger grow from size to size and at each one measures the write path, GetCurrentUsage and
+// the bytes that a record takes up on disk, indexes and totals included. The calls have ids made by the library.
+func BenchmarkLedgerSize(b *testing.B) {
+	const callers, tenants = 64, 100 // few, so that each has used all models in the smallest ledger
+	path := filepath.Join(b.TempDir(), "usage.db")
+	tracker := benchTracker(b, path, tenants)
+	have := 0
+	log := func(i int) error {
+		_, err := tracker.LogOpenAI(context.Background(), benchCall(i, tenants))
+		return err
+	}
+	for text := range strings.SplitSeq(*benchRecords, ",") {
+		size, err := strconv.Atoi(text)
+		if err != nil {
+			b.Fatal(err)
+		}
+		fill(b, tracker, size-have, log)
+		have = size
+		b.Run(text+"/GetCurrentUsage", func(b *testing.B) {
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				if _, err := tracker.GetCurrentUsage(b.Context(), benchTenant(i, tenants)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(text+"/LogOpenAI", func(b *testing.B) {
+			closedLoop(b, callers, log)
+			have += b.N
+			if info, err := os.Stat(path); err == nil {
+				b.ReportMetric(float64(info.Size())/float64(have), "B/record")
+			}
+		})
 	}
 }

@@ -112,11 +112,13 @@ func (t *tx) append(ctx context.Context, n *tenant, r store.Record) (store.Outco
 	if err != nil {
 		return store.Outcome{}, err
 	}
-	if r.HoldID != "" {
-		// What becomes of the hold stands in the row, so it is asked first; but a record that is there changes nothing.
+	if r.HoldID != "" || t.replaying {
+		// What becomes of a hold stands in the row, so it is asked first; but a record that is there changes nothing.
 		if outcome, found, err := t.existing(ctx, n, &r); found || err != nil {
 			return outcome, err
 		}
+	}
+	if r.HoldID != "" {
 		if err := t.settlement(ctx, n, &r); err != nil {
 			return refuse(&r, err)
 		}
@@ -245,7 +247,8 @@ func (t *tx) packLines(ctx context.Context, lines []store.Line) ([]byte, error) 
 
 // existing compares a record with the one that has its id.
 func (t *tx) existing(ctx context.Context, n *tenant, r *store.Record) (outcome store.Outcome, found bool, err error) {
-	stored, err := t.store.getRecord(ctx, t, n, r.ID)
+	stored, err := t.findRecord(ctx, n, r.ID)
+	t.replaying = err == nil
 	if errors.Is(err, sql.ErrNoRows) {
 		return outcome, false, nil
 	}
@@ -282,7 +285,7 @@ WHERE id = ?
 
 // reprice gives one record its price, unless it has one.
 func (t *tx) reprice(ctx context.Context, n *tenant, r store.Record) (store.Outcome, error) {
-	stored, err := t.store.getRecord(ctx, t, n, r.ID)
+	stored, err := t.findRecord(ctx, n, r.ID)
 	if errors.Is(err, sql.ErrNoRows) {
 		return store.Outcome{Record: r, Err: store.ErrNotFound}, nil
 	}

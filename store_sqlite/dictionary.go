@@ -57,6 +57,22 @@ func (s *Store) text(ctx context.Context, q queryer, number int64) (string, erro
 	return text, nil
 }
 
+// rate returns the rate of a text's number.
+func (s *Store) rate(ctx context.Context, q queryer, number int64) (store.Rate, error) {
+	if rate, ok := s.rates.get(number); ok {
+		return rate, nil
+	}
+	text, err := s.text(ctx, q, number)
+	if err != nil {
+		return store.Rate{}, err
+	}
+	rate, err := parseRate(text)
+	if _, writing := q.(*tx); err == nil && !writing {
+		s.rates.put(number, rate)
+	}
+	return rate, err
+}
+
 type modelName struct {
 	Provider string
 	Name     string

@@ -2,7 +2,10 @@ package storesqlite
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/acf68eca/usage/store"
 )
@@ -25,11 +28,16 @@ func parseRate(text string) (r store.Rate, err error) {
 	if text == "" {
 		return r, nil
 	}
-	var amount int64
-	if _, err := fmt.Sscanf(text, "%d/%d/%d", &amount, &r.Per, &r.RoundUpTo); err != nil {
-		return r, fmt.Errorf("rate %q: %w", text, store.ErrCorrupt)
+	amount, rest, _ := strings.Cut(text, "/")
+	per, roundUpTo, _ := strings.Cut(rest, "/")
+	n, errAmount := strconv.ParseInt(amount, 10, 64)
+	r.Amount = store.Money(n)
+	var errPer, errRoundUpTo error
+	r.Per, errPer = strconv.ParseInt(per, 10, 64)
+	r.RoundUpTo, errRoundUpTo = strconv.ParseInt(roundUpTo, 10, 64)
+	if err := errors.Join(errAmount, errPer, errRoundUpTo); err != nil {
+		return store.Rate{}, fmt.Errorf("rate %q: %w: %w", text, store.ErrCorrupt, err)
 	}
-	r.Amount = store.Money(amount)
 	return r, nil
 }
 

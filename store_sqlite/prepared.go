@@ -2,7 +2,10 @@ package storesqlite
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
+	"errors"
+	"io"
 )
 
 // statement numbers the statements that are kept prepared on the writer's connection.
@@ -13,6 +16,7 @@ const (
 	dataVersion
 	commit
 	insertRecord
+	findRecord
 	insertTotal
 	updateTotal
 	statements
@@ -24,6 +28,7 @@ func (s statement) sql() string {
 		dataVersion:  "PRAGMA data_version",
 		commit:       "COMMIT",
 		insertRecord: insertRecordSQL,
+		findRecord:   selectRecord,
 		insertTotal:  insertTotalSQL,
 		updateTotal:  updateTotalSQL,
 	}[s]
@@ -49,27 +54,26 @@ func (t *tx) prepare(ctx context.Context) error {
 			}
 			p.stmts[i] = stmt
 		}
+		// Waiting for the write lock is beginImmediate's part.
+		if _, err := conn.(driver.ExecerContext).ExecContext(ctx, "PRAGMA busy_timeout = 0", nil); err != nil {
+			return err
+		}
 		t.store.prepared = p
 		t.store.cache.reset() // data_version counts by connection
 		return nil
 	})
 }
 
-// run executes a prepared statement that has no arguments. When ctx can end, the driver starts a goroutine to watch it.
-func (t *tx) run(ctx context.Context, s statement) error {
-	return t.Raw(func(any) error {
-		_, err := t.store.prepared.stmts[s].(driver.StmtExecContext).ExecContext(ctx, nil)
-		return err
-	})
+// run executes a prepared statement that has no arguments.
+func (t *tx) run(s statement) error {
+	_, err := t.exec(s)
+	return err
 }
 
-// exec executes a prepared statement. No context is handed on, for the sake of that goroutine; write looks at it before
-// the commit.
+// exec executes a prepared statement. No context is handed on: the driver would start a goroutine for each statement to
+// watch it. write looks at it before the commit.
 func (t *tx) exec(s statement, args ...driver.Value) (result driver.Result, err error) {
-	t.args = t.args[:0]
-	for i, value := range args {
-		t.args = append(t.args, driver.NamedValue{Ordinal: i + 1, Value: value})
-	}
+	t.bind(args)
 	err = t.Raw(func(any) error {
 		result, err = t.store.prepared.stmts[s].(driver.StmtExecContext).ExecContext(context.Background(), t.args)
 		return err
@@ -77,20 +81,25 @@ func (t *tx) exec(s statement, args ...driver.Value) (result driver.Result, err 
 	return result, err
 }
 
-// number executes a prepared statement that returns one number.
-func (t *tx) number(s statement) (n int64, err error) {
-	err = t.Raw(func(any) error {
-		rows, err := t.store.prepared.stmts[s].(driver.StmtQueryContext).QueryContext(context.Background(), nil)
+// row executes a prepared statement and reads its first row into values. It returns sql.ErrNoRows when there is none.
+func (t *tx) row(s statement, values []driver.Value, args ...driver.Value) error {
+	t.bind(args)
+	return t.Raw(func(any) error {
+		rows, err := t.store.prepared.stmts[s].(driver.StmtQueryContext).QueryContext(context.Background(), t.args)
 		if err != nil {
 			return err
 		}
 		defer rows.Close() //nolint:errcheck // it has been read
-		value := make([]driver.Value, 1)
-		if err := rows.Next(value); err != nil {
+		if err := rows.Next(values); !errors.Is(err, io.EOF) {
 			return err
 		}
-		n, _ = value[0].(int64)
-		return nil
+		return sql.ErrNoRows
 	})
-	return n, err
+}
+
+func (t *tx) bind(args []driver.Value) {
+	t.args = t.args[:0]
+	for i, value := range args {
+		t.args = append(t.args, driver.NamedValue{Ordinal: i + 1, Value: value})
+	}
 }

@@ -3,6 +3,7 @@ package storesqlite
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -78,11 +79,7 @@ func (s *Store) lines(ctx context.Context, q queryer, b []byte) ([]store.Line, e
 		if err != nil {
 			return nil, err
 		}
-		text, err := s.text(ctx, q, p.rate)
-		if err != nil {
-			return nil, err
-		}
-		rate, err := parseRate(text)
+		rate, err := s.rate(ctx, q, p.rate)
 		if err != nil {
 			return nil, err
 		}
@@ -113,6 +110,31 @@ func (s *Store) getRecord(ctx context.Context, q queryer, n *tenant, id string) 
 		return store.Record{}, err
 	}
 	return s.record(ctx, q, n, &row)
+}
+
+// findRecord is getRecord within the transaction that writes.
+func (t *tx) findRecord(ctx context.Context, n *tenant, id string) (store.Record, error) {
+	values := make([]driver.Value, recordColumnCount)
+	if err := t.row(findRecord, values, id, n.number); err != nil {
+		return store.Record{}, err
+	}
+	row := recordRowOf(values)
+	return t.store.record(ctx, t, n, &row)
+}
+
+const recordColumnCount = 20
+
+// recordRowOf is what sqlx does with a row, without its looking up each column's name.
+func recordRowOf(v []driver.Value) recordRow {
+	number := func(i int) int64 { n, _ := v[i].(int64); return n }
+	text := func(i int) string { s, _ := v[i].(string); return s }
+	lines, _ := v[5].([]byte)
+	return recordRow{
+		ID: text(0), At: number(1), RecordedAt: number(2), AtGiven: number(3) != 0, Model: number(4), Lines: lines,
+		Cost: sql.NullInt64{Int64: number(6), Valid: v[6] != nil}, Unpriced: text(7), Prices: number(8),
+		Conditions: number(9), Endpoint: number(10), Status: int(number(11)), Latency: number(12), Error: text(13),
+		User: text(14), IP: text(15), Tags: text(16), Hold: text(17), Settlement: text(18), Overage: number(19),
+	}
 }
 
 // Record implements store.Store.

@@ -7,6 +7,7 @@ package storesqlite
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -29,11 +30,16 @@ type Store struct {
 	// Used by whoever has the writer's connection.
 	prepared *prepared
 	cache    *cache
-	// All that has been read of the two dictionaries: their rows never change.
+	// All that has been read of the dictionaries: their rows never change.
 	texts  dictionary[string]
 	models dictionary[modelName]
-	closed atomic.Bool
-	close  sync.Once
+	rates  dictionary[store.Rate]
+	// The readers' prepared statements, by query.
+	queries sync.Map
+	// How long to wait for another process's write.
+	busyTimeout time.Duration
+	closed      atomic.Bool
+	close       sync.Once
 }
 
 var _ store.Store = (*Store)(nil)
@@ -68,7 +74,7 @@ func OpenConfig(ctx context.Context, path string, cfg Config) (*Store, error) {
 	if cfg.Readers <= 0 {
 		cfg.Readers = 4
 	}
-	s := &Store{cache: newCache()}
+	s := &Store{cache: newCache(), busyTimeout: cfg.BusyTimeout}
 	if err := s.open(ctx, path, cfg); err != nil {
 		s.Close() //nolint:errcheck // the first error is the one to tell
 		return nil, wrap("open", err)
@@ -168,7 +174,56 @@ func (s *Store) read(ctx context.Context, op string, fn func(queryer) error) err
 		return wrap(op, err)
 	}
 	defer tx.Rollback() //nolint:errcheck // nothing was written
-	return wrap(op, fn(tx))
+	if s.reader == s.writer {
+		return wrap(op, fn(tx)) // in memory the snapshot has the only connection, on which nothing else can be prepared
+	}
+	return wrap(op, fn(&snapshot{tx, s}))
+}
+
+// snapshot is a transaction that reads. It keeps its statements prepared: to parse one takes longer than to run it.
+type snapshot struct {
+	tx    *sqlx.Tx
+	store *Store
+}
+
+// statement returns a prepared query. All queries are constants, so there are few.
+func (r *snapshot) statement(ctx context.Context, query string) (*sqlx.Stmt, error) {
+	known, ok := r.store.queries.Load(query)
+	if !ok {
+		stmt, err := r.store.reader.PreparexContext(ctx, query)
+		if err != nil {
+			return nil, err
+		}
+		known, ok = r.store.queries.LoadOrStore(query, stmt)
+		if ok {
+			stmt.Close() //nolint:errcheck // somebody else was faster
+		}
+	}
+	return r.tx.StmtxContext(ctx, known), nil
+}
+
+func (r *snapshot) GetContext(ctx context.Context, dest any, query string, args ...any) error {
+	stmt, err := r.statement(ctx, query)
+	if err != nil {
+		return err
+	}
+	return stmt.GetContext(ctx, dest, args...)
+}
+
+func (r *snapshot) SelectContext(ctx context.Context, dest any, query string, args ...any) error {
+	stmt, err := r.statement(ctx, query)
+	if err != nil {
+		return err
+	}
+	return stmt.SelectContext(ctx, dest, args...)
+}
+
+func (r *snapshot) QueryxContext(ctx context.Context, query string, args ...any) (*sqlx.Rows, error) {
+	stmt, err := r.statement(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	return stmt.QueryxContext(ctx, args...)
 }
 
 // queryer is what reads need, of a snapshot or of the transaction that writes.
@@ -185,6 +240,8 @@ type tx struct {
 	store *Store
 	now   time.Time
 	args  []driver.NamedValue
+	// replaying says that the last record was a duplicate: who sends one call again mostly sends many.
+	replaying bool
 }
 
 // write runs fn in a transaction that has the write lock from its start, so that it never fails half-way for another
@@ -215,11 +272,29 @@ func (s *Store) write(ctx context.Context, op string, now time.Time, fn func(*tx
 	if err := ctx.Err(); err != nil {
 		return wrap(op, err)
 	}
-	if err := t.run(context.Background(), commit); err != nil {
+	if err := t.run(commit); err != nil {
 		return wrap(op, commitError(err))
 	}
 	committed = true
 	return nil
+}
+
+// beginImmediate takes the write lock, waiting for other processes as long as it may. The wait is here and not in
+// SQLite's busy handler, so that ctx ends it without a goroutine to watch ctx in every transaction.
+func (t *tx) beginImmediate(ctx context.Context) error {
+	const longest = 20 * time.Millisecond
+	err := t.run(begin)
+	for wait, until := time.Millisecond, time.Now().Add(t.store.busyTimeout); ; wait = min(2*wait, longest) {
+		if !errors.Is(classify(err), store.ErrBusy) || time.Now().After(until) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+		err = t.run(begin)
+	}
 }
 
 // lock takes the write lock, and forgets what is cached when anybody else has written since we did.
@@ -227,15 +302,15 @@ func (t *tx) lock(ctx context.Context) error {
 	if err := t.prepare(ctx); err != nil {
 		return err
 	}
-	if err := t.run(ctx, begin); err != nil {
+	if err := t.beginImmediate(ctx); err != nil {
 		return err
 	}
-	version, err := t.number(dataVersion)
-	if err != nil {
+	values := make([]driver.Value, 1)
+	if err := t.row(dataVersion, values); err != nil {
 		t.ExecContext(context.WithoutCancel(ctx), "ROLLBACK") //nolint:errcheck // the first error is the one to tell
 		return err
 	}
-	if version != t.store.cache.version {
+	if version, _ := values[0].(int64); version != t.store.cache.version {
 		t.store.cache.reset()
 		t.store.cache.version = version
 	}
