@@ -126,11 +126,7 @@ func (t *Tracker) Usage(ctx context.Context, tenantID string, period Period) (*U
 	if err != nil {
 		return nil, err
 	}
-	standing, err := t.store.Standing(ctx, tenantID, t.now())
-	if err != nil {
-		return nil, err
-	}
-	calendar, err := standing.Tenant.Calendar()
+	_, calendar, err := t.calendar(ctx, tenantID)
 	if err != nil {
 		return nil, err
 	}
@@ -151,6 +147,16 @@ func (t *Tracker) Usage(ctx context.Context, tenantID string, period Period) (*U
 		}
 	}
 	return usageOf(tenantID, period, slices.Collect(maps.Values(sum))), nil
+}
+
+// calendar returns a tenant's current month and its calendar.
+func (t *Tracker) calendar(ctx context.Context, tenantID string) (month Period, c store.Calendar, err error) {
+	standing, err := t.store.Standing(ctx, tenantID, t.now())
+	if err != nil {
+		return month, c, err
+	}
+	c, err = standing.Tenant.Calendar()
+	return standing.Month, c, err
 }
 
 const maxYears = 10
@@ -230,15 +236,11 @@ func (t *Tracker) History(ctx context.Context, tenantID string, months int) ([]U
 	if err := f.err(); err != nil {
 		return nil, err
 	}
-	standing, err := t.store.Standing(ctx, tenantID, t.now())
+	month, calendar, err := t.calendar(ctx, tenantID)
 	if err != nil {
 		return nil, err
 	}
-	calendar, err := standing.Tenant.Calendar()
-	if err != nil {
-		return nil, err
-	}
-	periods := []Period{standing.Month}
+	periods := []Period{month}
 	for len(periods) < months {
 		periods = append(periods, calendar.Before(Month, periods[len(periods)-1]))
 	}
@@ -252,11 +254,7 @@ func (t *Tracker) Daily(ctx context.Context, tenantID string, period Period) ([]
 	if err != nil {
 		return nil, err
 	}
-	standing, err := t.store.Standing(ctx, tenantID, t.now())
-	if err != nil {
-		return nil, err
-	}
-	calendar, err := standing.Tenant.Calendar()
+	_, calendar, err := t.calendar(ctx, tenantID)
 	if err != nil {
 		return nil, err
 	}
@@ -287,70 +285,6 @@ func (t *Tracker) usages(ctx context.Context, tenantID string, w Window, periods
 		usages[i] = *usageOf(tenantID, period, byStart[period.Start.UnixMicro()])
 	}
 	return usages, nil
-}
-
-// Summary is what one tenant used in its own period.
-type Summary struct {
-	Tenant Tenant
-	Period Period
-	Sums
-}
-
-// SummaryFilter selects tenants' summaries.
-type SummaryFilter struct {
-	// At is an instant in the period. Defaults to now.
-	At time.Time
-	// Per is the window. Defaults to Month.
-	Per Window
-	// Top is how many tenants to return, those that spent most first. Defaults to all.
-	Top int
-}
-
-// Summaries returns what the tenants used, each in its own period that contains the instant asked for: those that spent
-// most first, and by id where they spent the same.
-func (t *Tracker) Summaries(ctx context.Context, filter SummaryFilter) ([]Summary, error) {
-	var f faults
-	at := f.time("At", filter.At)
-	if filter.Per != "" && filter.Per != Month && filter.Per != Day {
-		f.add("Per", "is not a window: month or day")
-	}
-	if filter.Top < 0 {
-		f.add("Top", "is negative")
-	}
-	if err := f.err(); err != nil {
-		return nil, err
-	}
-	if at.IsZero() {
-		at = t.now()
-	}
-	var summaries []Summary
-	for after := ""; ; after = summaries[len(summaries)-1].Tenant.ID {
-		page, err := t.store.TenantTotals(ctx, cmp.Or(filter.Per, Month), at, after, maxPage)
-		if err != nil {
-			return nil, err
-		}
-		for i := range page {
-			summaries = append(summaries, summaryOf(&page[i]))
-		}
-		if len(page) < maxPage {
-			break
-		}
-	}
-	slices.SortFunc(summaries, func(a, b Summary) int {
-		return cmp.Or(b.Cost.Cmp(a.Cost), cmp.Compare(a.Tenant.ID, b.Tenant.ID))
-	})
-	if filter.Top > 0 && filter.Top < len(summaries) {
-		summaries = summaries[:filter.Top]
-	}
-	return summaries, nil
-}
-
-func summaryOf(t *store.TenantTotals) Summary {
-	summary := Summary{Tenant: t.Tenant, Period: t.Period}
-	for i := range t.Totals {
-		summary.add(&t.Totals[i])
-	}
-	return summary
 }
 
 // usageOf adds totals up by provider and model.
