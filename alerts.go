@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -94,6 +96,8 @@ type AlertFilter struct {
 func (t *Tracker) Alerts(ctx context.Context, filter AlertFilter) ([]Alert, error) {
 	var f faults
 	f.text("TenantID", filter.TenantID, maxID)
+	f.text("Provider", filter.Provider, maxID)
+	from, to := f.time("From", filter.From), f.time("To", filter.To)
 	if filter.Kind != "" && !slices.Contains(alertKinds(), filter.Kind) {
 		f.add("Kind", quote(string(filter.Kind))+" is no kind of alert")
 	}
@@ -113,35 +117,42 @@ func (t *Tracker) Alerts(ctx context.Context, filter AlertFilter) ([]Alert, erro
 	}
 	rows, err := t.store.Alerts(ctx, store.AlertQuery{
 		TenantID: filter.TenantID, Kind: filter.Kind, Status: filter.Status, Provider: filter.Provider,
-		From: filter.From.UTC(), To: filter.To.UTC(), After: after, Limit: limit,
+		From: from, To: to, After: after, Limit: limit,
 	})
 	return alertsOf(rows), err
 }
 
 // Cursor is the alert's place in a listing, for AlertFilter.After.
 func (a *Alert) Cursor() string {
-	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d %d %s", a.RaisedAt.UnixMicro(), a.number, a.TenantID))
+	return alertCursor(&store.AlertPosition{RaisedAt: a.RaisedAt, TenantID: a.TenantID, Number: a.number})
+}
+
+func alertCursor(p *store.AlertPosition) string {
+	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d %d %s", p.RaisedAt.UnixMicro(), p.Number, p.TenantID))
 }
 
 func parseAlertCursor(cursor string) (p *store.AlertPosition, ok bool) {
 	if cursor == "" {
 		return nil, true
 	}
-	text, err := base64.RawURLEncoding.Strict().DecodeString(cursor)
+	text, err := base64.RawURLEncoding.DecodeString(cursor)
 	if err != nil {
 		return nil, false
 	}
 	var micros int64
 	p = new(store.AlertPosition)
-	if n, _ := fmt.Sscanf(string(text), "%d %d", &micros, &p.Number); n != 2 {
+	head, tenantID, _ := strings.Cut(string(text), " ")
+	number, tenantID, _ := strings.Cut(tenantID, " ")
+	if micros, err = strconv.ParseInt(head, 10, 64); err != nil {
 		return nil, false
 	}
-	head := len(fmt.Sprintf("%d %d ", micros, p.Number))
-	if head >= len(text) {
+	if p.Number, err = strconv.ParseInt(number, 10, 64); err != nil {
 		return nil, false
 	}
-	p.RaisedAt, p.TenantID = time.UnixMicro(micros).UTC(), string(text[head:])
-	return p, textProblem(p.TenantID, maxID) == ""
+	var f faults
+	p.RaisedAt, p.TenantID = f.time("After", time.UnixMicro(micros)), tenantID
+	f.id("After", tenantID)
+	return p, len(f) == 0 && alertCursor(p) == cursor // of all that decodes alike, an alert gives one
 }
 
 // ClaimAlerts takes up to limit pending alerts for delivery, oldest first, and leases them: until the lease ends no
@@ -228,33 +239,49 @@ func (q *alertQueue) add(rows []store.Alert) {
 		return
 	}
 	q.mu.Lock()
-	defer q.mu.Unlock()
-	for i := range rows {
-		if len(q.waiting) >= maxWaitingAlerts {
-			q.logger.Error("usage: OnAlert is behind: alert stays pending", "tenant", rows[i].TenantID, "alert", rows[i].ID)
-			continue
-		}
+	room := min(len(rows), maxWaitingAlerts-len(q.waiting))
+	for i := range rows[:room] {
 		q.waiting = append(q.waiting, alertOf(&rows[i]))
 	}
 	if !q.telling && len(q.waiting) > 0 {
 		q.telling = true
 		go q.run()
 	}
+	q.mu.Unlock()
+	for i := range rows[room:] {
+		late := &rows[room+i]
+		q.logger.Error("usage: OnAlert is behind: alert stays pending", "tenant", late.TenantID, "alert", late.ID)
+	}
 }
 
+// run tells of what is waiting. Should OnAlert end its goroutine, another one goes on.
 func (q *alertQueue) run() {
+	finished := false
+	defer func() {
+		if !finished {
+			go q.run()
+		}
+	}()
 	for {
-		q.mu.Lock()
-		if len(q.waiting) == 0 {
-			q.telling, q.waiting = false, nil
-			q.mu.Unlock()
+		next, ok := q.next()
+		if !ok {
+			finished = true
 			return
 		}
-		next := q.waiting[0]
-		q.waiting = q.waiting[1:]
-		q.mu.Unlock()
 		q.tellOne(next)
 	}
+}
+
+// next returns false, and notes that nobody is telling, when nothing is waiting.
+func (q *alertQueue) next() (next Alert, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.waiting) == 0 {
+		q.telling, q.waiting = false, nil
+		return next, false
+	}
+	next, q.waiting = q.waiting[0], q.waiting[1:]
+	return next, true
 }
 
 func (q *alertQueue) tellOne(a Alert) {

@@ -33,12 +33,14 @@ type Estimate struct {
 	Quantities Quantities
 	// Conditions are what else the price depends on, as in Call. ServiceTier and Batch, where set, stand above them.
 	Conditions Conditions
-	// ExpiresIn is how long a reservation holds if nobody settles or releases it, cut to microseconds. Defaults to 15
-	// minutes.
+	// ExpiresIn is how long a reservation holds if nobody settles or releases it, in microseconds, at most 366 days.
+	// Defaults to 15 minutes.
 	ExpiresIn time.Duration
 	// Owner says who takes the reservation, for people to read, at most 255 bytes. Optional.
 	Owner string
 }
+
+const maxExpiry = 366 * 24 * time.Hour
 
 // hold returns the estimate as a hold without price, ID, CreatedAt and ExpiresAt, and the query for its price without
 // its time: the tracker has the clock and the book.
@@ -49,6 +51,9 @@ func (e Estimate) hold() (store.Hold, PriceQuery, error) {
 	f.provider("Provider", e.Provider)
 	f.model("Model", e.Model)
 	f.duration("ExpiresIn", e.ExpiresIn)
+	if e.ExpiresIn > maxExpiry {
+		f.add("ExpiresIn", "is longer than 366 days")
+	}
 	f.text("Owner", e.Owner, maxID)
 	lines, conditions := e.lines(&f), e.conditions(&f)
 	if err := f.err(); err != nil {

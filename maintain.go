@@ -2,6 +2,8 @@ package usage
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/acf68eca/usage/store"
@@ -45,7 +47,9 @@ type Repriced struct {
 // their cost to the totals of their own periods. Records that have a price keep it, so repeating Reprice, or running it
 // twice at once, changes nothing more. Records whose usage is not known stay unpriced.
 //
-// It works in batches: when it fails, those before are done.
+// It works in batches: when the store fails, those before are done. A record that cannot be priced for a reason of its
+// own, such as a total that would overflow, stays unpriced and does not keep the others from their price; the error
+// then names each of them.
 func (t *Tracker) Reprice(ctx context.Context, filter RepriceFilter) (done Repriced, err error) {
 	query, err := RecordFilter{TenantID: filter.TenantID, From: filter.From, To: filter.To, Unpriced: true}.query()
 	if err != nil {
@@ -53,32 +57,40 @@ func (t *Tracker) Reprice(ctx context.Context, filter RepriceFilter) (done Repri
 	}
 	query.Limit = maxPage
 	book := t.prices.Load().of(filter.TenantID)
+	var refused []error
 	for {
 		rows, err := t.store.Records(ctx, query)
 		if err != nil {
-			return done, err
+			return done, errors.Join(append(refused, err)...)
 		}
-		priced := priceable(book, rows)
-		outcomes, err := t.store.Reprice(ctx, t.now(), priced, judge)
+		outcomes, err := t.store.Reprice(ctx, t.now(), priceable(book, rows), judge)
 		if err != nil {
-			return done, err
+			return done, errors.Join(append(refused, err)...)
 		}
-		done.Unpriced += len(rows) - len(priced)
-		for i := range outcomes {
-			if outcomes[i].Err != nil {
-				return done, outcomes[i].Err
-			}
-			t.alerts.add(outcomes[i].Alerts)
-			if !outcomes[i].Duplicate {
-				done.Priced++
-			}
-		}
+		done.Unpriced += len(rows) - len(outcomes)
+		refused = append(refused, t.repriced(&done, outcomes)...)
 		if len(rows) < query.Limit {
-			return done, nil
+			return done, errors.Join(refused...)
 		}
 		last := &rows[len(rows)-1]
 		query.After = &store.Position{At: last.At, ID: last.ID}
 	}
+}
+
+// repriced counts a batch's outcomes and returns what was refused.
+func (t *Tracker) repriced(done *Repriced, outcomes []store.Outcome) (refused []error) {
+	for i := range outcomes {
+		o := &outcomes[i]
+		t.alerts.add(o.Alerts)
+		switch {
+		case o.Err != nil:
+			done.Unpriced++
+			refused = append(refused, fmt.Errorf("reprice call %s of tenant %s: %w", quote(o.Record.ID), quote(o.Record.TenantID), o.Err))
+		case !o.Duplicate:
+			done.Priced++
+		}
+	}
+	return refused
 }
 
 // priceable returns the records that the book has a price for, priced.

@@ -92,7 +92,7 @@ func (t *Tracker) Reserve(ctx context.Context, estimate Estimate) (*Reservation,
 	switch _, err := t.holds.Do(ctx, asked); {
 	case err == nil:
 		return reservation, nil
-	case errors.Is(err, group.ErrTaken):
+	case errors.Is(err, group.ErrTaken), errors.Is(err, ErrUnknownOutcome):
 		// It may have been taken. Nobody will use it, and it would hold its room until it expires.
 		return nil, &UnknownOutcomeError{TenantID: asked.TenantID, ID: asked.ID, Err: err}
 	case errors.Is(err, group.ErrWithdrawn):
@@ -139,7 +139,7 @@ func (t *Tracker) pendingHold(estimate Estimate) (pendingHold, error) {
 	query.At = t.now()
 	hold.CreatedAt, hold.ExpiresAt = query.At, query.At.Add(defaultHold)
 	if estimate.ExpiresIn > 0 {
-		hold.ExpiresAt = query.At.Add(estimate.ExpiresIn.Truncate(time.Microsecond))
+		hold.ExpiresAt = query.At.Add(max(estimate.ExpiresIn.Truncate(time.Microsecond), time.Microsecond))
 	}
 	if hold.ID == "" {
 		if hold.ID, err = newID(); err != nil {
@@ -153,22 +153,16 @@ func (t *Tracker) pendingHold(estimate Estimate) (pendingHold, error) {
 	return pendingHold{Hold: hold}, err
 }
 
-// commitHolds takes a batch of holds in one transaction.
+// commitHolds takes a batch of holds in one transaction, and one by one when it fails for one hold's sake.
 func (t *Tracker) commitHolds(batch []pendingHold) []group.Result[struct{}] {
-	ctx, cancel := context.WithTimeout(context.Background(), t.cfg.CommitTimeout)
-	defer cancel()
-	holds := make([]store.Hold, len(batch))
-	unpriced := make(map[[2]string]error) // by tenant and id: the store may hand decide a copy
-	for i := range batch {
-		holds[i] = batch[i].Hold
-		if batch[i].unpriced != nil {
-			unpriced[[2]string{holds[i].TenantID, holds[i].ID}] = batch[i].unpriced
-		}
-	}
-	refusals, err := t.store.Hold(ctx, t.now(), holds, func(s *store.Standing, h *store.Hold) error {
-		return t.decide(s, h, unpriced[[2]string{h.TenantID, h.ID}])
-	})
 	results := make([]group.Result[struct{}], len(batch))
+	refusals, err := t.takeHolds(batch)
+	if err != nil && len(batch) > 1 && concernsOne(err) {
+		for i := range batch {
+			results[i] = t.commitHolds(batch[i : i+1])[0]
+		}
+		return results
+	}
 	for i := range results {
 		if results[i].Err = err; err == nil {
 			results[i].Err = refusals[i]
@@ -176,6 +170,29 @@ func (t *Tracker) commitHolds(batch []pendingHold) []group.Result[struct{}] {
 	}
 	return results
 }
+
+func (t *Tracker) takeHolds(batch []pendingHold) (refusals []error, err error) {
+	holds := make([]store.Hold, len(batch))
+	unpriced := make(map[holdKey]error) // not by address: the store may hand decide a copy
+	for i := range batch {
+		holds[i] = batch[i].Hold
+		if batch[i].unpriced != nil {
+			unpriced[keyOf(&holds[i])] = batch[i].unpriced
+		}
+	}
+	err = t.commit(func(ctx context.Context) (err error) {
+		refusals, err = t.store.Hold(ctx, t.now(), holds, func(s *store.Standing, h *store.Hold) error {
+			return t.decide(s, h, unpriced[keyOf(h)])
+		})
+		return err
+	})
+	return refusals, err
+}
+
+// holdKey is what tells the holds of a batch apart for their price.
+type holdKey struct{ tenantID, id, provider, model string }
+
+func keyOf(h *store.Hold) holdKey { return holdKey{h.TenantID, h.ID, h.Provider, h.Model} }
 
 // decide is the rule of limits: a suspended tenant gets nothing, and a hard limit refuses when used + held + asked is
 // more than its maximum or used + held has reached it.

@@ -130,11 +130,18 @@ func (t *Tracker) RecordsPage(ctx context.Context, filter RecordFilter, cursor s
 }
 
 func (f RecordFilter) query() (store.RecordQuery, error) {
-	if err := checkID("TenantID", f.TenantID); err != nil {
+	var found faults
+	found.id("TenantID", f.TenantID)
+	from, to := found.time("From", f.From), found.time("To", f.To)
+	found.text("Provider", f.Provider, maxID)
+	found.text("Model", f.Model, maxID)
+	found.text("User", f.User, maxID)
+	found.status("Status", f.Status)
+	if err := found.err(); err != nil {
 		return store.RecordQuery{}, err
 	}
 	return store.RecordQuery{
-		TenantID: f.TenantID, From: f.From.UTC(), To: f.To.UTC(), Provider: f.Provider, Model: f.Model, User: f.User,
+		TenantID: f.TenantID, From: from, To: to, Provider: f.Provider, Model: f.Model, User: f.User,
 		Status: f.Status, Unpriced: f.Unpriced, NewestFirst: f.NewestFirst,
 	}, nil
 }
@@ -151,10 +158,16 @@ func parseCursor(cursor string) (*store.Position, error) {
 	if cursor == "" {
 		return nil, nil
 	}
-	b, err := base64.RawURLEncoding.Strict().DecodeString(cursor)
-	if err != nil || len(b) < 10 || b[0] != cursorVersion || textProblem(string(b[9:]), maxID) != "" {
+	var f faults
+	var p store.Position
+	b, err := base64.RawURLEncoding.DecodeString(cursor)
+	if err == nil && len(b) > 9 {
+		p.At = f.time("cursor", time.UnixMicro(int64(binary.BigEndian.Uint64(b[1:9]))))
+		p.ID = string(b[9:])
+		f.id("cursor", p.ID)
+	}
+	if cursorOf(p) != cursor || len(f) > 0 { // of all that decodes alike, a page gives one
 		return nil, &InvalidError{Faults: []Fault{{Field: "cursor", Problem: "is none that a page gave"}}}
 	}
-	at := time.UnixMicro(int64(binary.BigEndian.Uint64(b[1:9]))).UTC()
-	return &store.Position{At: at, ID: string(b[9:])}, nil
+	return &p, nil
 }

@@ -347,10 +347,24 @@ func (t *Tracker) commitCalls(batch []store.Record) []group.Result[store.Outcome
 	return results
 }
 
-func (t *Tracker) appendCalls(batch []store.Record) ([]store.Outcome, error) {
+func (t *Tracker) appendCalls(batch []store.Record) (outcomes []store.Outcome, err error) {
+	err = t.commit(func(ctx context.Context) (err error) {
+		outcomes, err = t.store.Append(ctx, t.now(), batch, judge)
+		return err
+	})
+	return outcomes, err
+}
+
+// commit runs a shared commit under the tracker's own deadline. That no caller asked for it, so its end is the store's
+// being busy.
+func (t *Tracker) commit(write func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), t.cfg.CommitTimeout)
 	defer cancel()
-	return t.store.Append(ctx, t.now(), batch, judge)
+	err := write(ctx)
+	if err != nil && ctx.Err() != nil && !errors.Is(err, ErrUnknownOutcome) {
+		return fmt.Errorf("%w for longer than %s: %w", ErrBusy, t.cfg.CommitTimeout, err)
+	}
+	return err
 }
 
 // concernsOne reports whether an error may be one record's fault: it is none that the database has as a whole.

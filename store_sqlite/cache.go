@@ -49,6 +49,13 @@ func (c *cache) putText(text string, number int64) {
 	c.texts[text] = number
 }
 
+func (c *cache) putRate(r store.Rate, number int64) {
+	if len(c.rates) >= maxEntries {
+		clear(c.rates)
+	}
+	c.rates[r] = number
+}
+
 func (c *cache) putModel(m modelName, number int64) {
 	if len(c.models) >= maxEntries {
 		clear(c.models)
@@ -166,10 +173,11 @@ func (p *periodTotals) add(row *total) {
 	p.list = append(p.list, &row.Total)
 }
 
-// forgetTotals drops all periods but those with rows that are yet to be written.
+// forgetTotals drops all periods but those that are in use: the two last asked for, which a record may be about to
+// count in, and those with rows that are yet to be written.
 func (n *tenant) forgetTotals() {
 	for key, p := range n.totals {
-		keep := false
+		keep := key.start == n.day.Start.UnixMicro() || key.start == n.month.Start.UnixMicro()
 		for _, row := range p.byModel {
 			keep = keep || row.dirty
 		}

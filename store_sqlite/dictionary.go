@@ -150,7 +150,7 @@ func (t *tx) rateNumber(ctx context.Context, r store.Rate) (number int64, err er
 	}
 	number, err = t.textNumber(ctx, rateText(r))
 	if err == nil {
-		t.store.cache.rates[r] = number
+		t.store.cache.putRate(r, number)
 	}
 	return number, err
 }

@@ -2,12 +2,9 @@ package storesqlite
 
 import (
 	"context"
-	"database/sql"
 	"embed"
-	"errors"
 	"fmt"
 	"io/fs"
-	"time"
 
 	"github.com/pressly/goose/v3"
 
@@ -31,42 +28,26 @@ func Migrations() fs.FS {
 }
 
 // migrate brings the schema up to date. Two processes may find the same migration missing: each runs in a transaction
-// together with the note that it ran, so the second fails whole, looks again and finds it done.
-func migrate(ctx context.Context, db *sql.DB) error {
-	provider, err := goose.NewProvider(goose.DialectSQLite3, db, Migrations(),
+// together with the note that it ran, so the second fails whole (with the class of a table that exists already), looks
+// again and finds it done.
+func (s *Store) migrate(ctx context.Context) error {
+	provider, err := goose.NewProvider(goose.DialectSQLite3, s.writer.DB, Migrations(),
 		goose.WithTableName(versionTable), goose.WithLogger(goose.NopLogger()), goose.WithDisableGlobalRegistry(true))
 	if err != nil {
 		return err
 	}
-	const tries = 20
-	for try := range tries {
-		var done bool
-		if done, err = migrateOnce(ctx, provider); done || errors.Is(err, store.ErrSchema) {
-			return err
-		}
-		if class := classify(err); class != nil && !errors.Is(class, store.ErrBusy) && !errors.Is(class, store.ErrInvalid) {
-			return err // no other process's doing
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(time.Duration(try+1) * 5 * time.Millisecond):
-		}
-	}
-	return err
+	return s.retry(ctx, func() error { return migrateOnce(ctx, provider) }, store.ErrBusy, store.ErrInvalid)
 }
 
-func migrateOnce(ctx context.Context, provider *goose.Provider) (done bool, err error) {
+func migrateOnce(ctx context.Context, provider *goose.Provider) error {
 	current, target, err := provider.GetVersions(ctx)
-	if err != nil {
-		return false, err
+	switch {
+	case err != nil:
+		return err
+	case current > target:
+		return fmt.Errorf("schema is at version %d and this store knows %d: %w", current, target, store.ErrSchema)
+	case current < target:
+		_, err = provider.Up(ctx)
 	}
-	if current > target {
-		return false, fmt.Errorf("schema is at version %d and this store knows %d: %w", current, target, store.ErrSchema)
-	}
-	if current == target {
-		return true, nil
-	}
-	_, err = provider.Up(ctx)
-	return err == nil, err
+	return err
 }

@@ -40,11 +40,22 @@ type prepared struct {
 	stmts [statements]driver.Stmt
 }
 
+func (p *prepared) close() {
+	for _, stmt := range p.stmts {
+		if stmt != nil {
+			stmt.Close() //nolint:errcheck // nothing is lost with a statement
+		}
+	}
+}
+
 // prepare sees to it that the statements belong to the connection at hand: the pool may have replaced it.
 func (t *tx) prepare(ctx context.Context) error {
 	return t.Raw(func(conn any) error {
 		if t.store.prepared != nil && t.store.prepared.conn == conn {
 			return nil
+		}
+		if t.store.prepared != nil {
+			t.store.prepared.close()
 		}
 		p := &prepared{conn: conn}
 		for i := range statements {

@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/jmoiron/sqlx"
+
+	"github.com/acf68eca/usage/store"
 )
 
 // read runs fn on one snapshot.
@@ -12,6 +14,9 @@ func (s *Store) read(ctx context.Context, op string, fn func(queryer) error) err
 		return err
 	}
 	tx, err := s.reader.BeginTxx(ctx, nil)
+	if err != nil && s.closed.Load() {
+		err = store.ErrClosed
+	}
 	if err != nil {
 		return wrap(op, err)
 	}

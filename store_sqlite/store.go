@@ -7,9 +7,9 @@ package storesqlite
 import (
 	"context"
 	"database/sql/driver"
-	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -83,10 +83,15 @@ func OpenConfig(ctx context.Context, path string, cfg Config) (*Store, error) {
 }
 
 func (s *Store) open(ctx context.Context, path string, cfg Config) (err error) {
-	if s.writer, err = connect(ctx, dataSource(path, cfg, false), 1); err != nil {
+	// Who makes the file first locks it for a moment as no busy handler waits for.
+	err = s.retry(ctx, func() (err error) {
+		s.writer, err = connect(ctx, dataSource(path, cfg, false), 1)
+		return err
+	}, store.ErrBusy)
+	if err != nil {
 		return err
 	}
-	if err := migrate(ctx, s.writer.DB); err != nil {
+	if err := s.migrate(ctx); err != nil {
 		return err
 	}
 	if path == ":memory:" {
@@ -142,6 +147,7 @@ func (s *Store) Close() (err error) {
 	s.closed.Store(true)
 	s.close.Do(func() {
 		if s.writer != nil {
+			s.finalize()
 			err = s.writer.Close()
 		}
 		if s.reader != nil && s.reader != s.writer {
@@ -151,6 +157,19 @@ func (s *Store) Close() (err error) {
 		}
 	})
 	return wrap("close", err)
+}
+
+// finalize closes the writer's own statements, when the write under way is done: SQLite keeps a connection, with its
+// files, for as long as it has one.
+func (s *Store) finalize() {
+	conn, err := s.writer.Conn(context.Background())
+	if err != nil {
+		return
+	}
+	defer conn.Close() //nolint:errcheck // goes back to the pool
+	if s.prepared != nil {
+		s.prepared.close()
+	}
 }
 
 // ready is called first by every method.
@@ -182,10 +201,16 @@ func (s *Store) write(ctx context.Context, op string, now time.Time, fn func(*tx
 		return err
 	}
 	conn, err := s.writer.Connx(ctx) // the pool has one: this is the lock among our goroutines
+	if err != nil && s.closed.Load() {
+		err = store.ErrClosed
+	}
 	if err != nil {
 		return wrap(op, err)
 	}
-	defer conn.Close() //nolint:errcheck // goes back to the pool
+	defer conn.Close()   //nolint:errcheck // goes back to the pool
+	if s.closed.Load() { // while it waited
+		return wrap(op, store.ErrClosed)
+	}
 	t := &tx{Conn: conn, store: s, now: now}
 	if err := t.lock(ctx); err != nil {
 		return wrap(op, err)
@@ -210,13 +235,14 @@ func (s *Store) write(ctx context.Context, op string, now time.Time, fn func(*tx
 	return nil
 }
 
-// beginImmediate takes the write lock, waiting for other processes as long as it may. The wait is here and not in
-// SQLite's busy handler, so that ctx ends it without a goroutine to watch ctx in every transaction.
-func (t *tx) beginImmediate(ctx context.Context) error {
+// retry calls try until it fails with none of the given sentinels, which are other processes' doing, for as long as the
+// store may wait. The wait for a lock is here and not in SQLite's busy handler, so that ctx ends it without a goroutine
+// to watch ctx in every transaction.
+func (s *Store) retry(ctx context.Context, try func() error, passing ...error) error {
 	const longest = 20 * time.Millisecond
-	err := t.run(begin)
-	for wait, until := time.Millisecond, time.Now().Add(t.store.busyTimeout); ; wait = min(2*wait, longest) {
-		if !errors.Is(classify(err), store.ErrBusy) || time.Now().After(until) {
+	for wait, until := time.Millisecond, time.Now().Add(s.busyTimeout); ; wait = min(2*wait, longest) {
+		err := try()
+		if err == nil || !slices.Contains(passing, classify(err)) || time.Now().After(until) {
 			return err
 		}
 		select {
@@ -224,7 +250,6 @@ func (t *tx) beginImmediate(ctx context.Context) error {
 			return ctx.Err()
 		case <-time.After(wait):
 		}
-		err = t.run(begin)
 	}
 }
 
@@ -233,7 +258,7 @@ func (t *tx) lock(ctx context.Context) error {
 	if err := t.prepare(ctx); err != nil {
 		return err
 	}
-	if err := t.beginImmediate(ctx); err != nil {
+	if err := t.store.retry(ctx, func() error { return t.run(begin) }, store.ErrBusy); err != nil {
 		return err
 	}
 	values := make([]driver.Value, 1)

@@ -4,6 +4,7 @@ package group
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"sync"
 )
@@ -55,19 +56,20 @@ func (g *Group[In, Out]) Do(ctx context.Context, item In) (Out, error) {
 	w := &waiter[In, Out]{item: item}
 	g.mu.Lock()
 	g.queue = append(g.queue, w)
-	w.lead = !g.leading
+	lead := !g.leading
 	g.leading = true
-	if !w.lead {
+	w.lead = lead
+	if !lead {
 		w.wake = make(chan struct{}, 1)
 	}
 	g.mu.Unlock()
-	if !w.lead {
+	if !lead { // w.lead may change from here on, until w is woken
 		select {
 		case <-w.wake:
 		case <-ctx.Done():
 			if err := g.leave(w); err != nil {
 				var none Out
-				return none, errors.Join(err, context.Cause(ctx))
+				return none, fmt.Errorf("%w: %w", err, context.Cause(ctx))
 			}
 			<-w.wake // it was given the lead at the same moment, and must not drop it
 		}
@@ -98,17 +100,17 @@ func (g *Group[In, Out]) leave(w *waiter[In, Out]) error {
 func (g *Group[In, Out]) leadBatch() {
 	g.gather()
 	batch := g.take()
-	items := make([]In, len(batch))
-	for i, w := range batch {
-		items[i] = w.item
-		w.Err = errPanicked
-	}
 	defer func() { // also when Commit panics: nobody may be left waiting
 		g.handOver()
 		for _, w := range batch[1:] {
 			w.wake <- struct{}{}
 		}
 	}()
+	items := make([]In, len(batch))
+	for i, w := range batch {
+		items[i] = w.item
+		w.Err = errPanicked
+	}
 	for i, result := range g.Commit(items) {
 		batch[i].Result = result
 	}

@@ -1,0 +1,344 @@
+package storesqlite
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/acf68eca/usage/store"
+)
+
+// writersStanding is a tenant's standing as the writer has it in its cache, which nothing but a rule is shown.
+func (h *handle) writersStanding(tenant string, at time.Time) (standing store.Standing) {
+	h.t.Helper()
+	refusals, err := h.Store.Hold(h.t.Context(), at, []store.Hold{holdOf(tenant, "never", at, 1)},
+		func(s *store.Standing, _ *store.Hold) error {
+			standing = copied(s)
+			return errRefused
+		})
+	h.must("Hold", err)
+	is(h.t, "the hold", refusals[0], errRefused)
+	return standing
+}
+
+// copied is a standing of one's own: what a rule is shown is the store's.
+func copied(s *store.Standing) store.Standing {
+	c := *s
+	c.MonthTotals, c.DayTotals = copies(s.MonthTotals), copies(s.DayTotals)
+	c.Holds, c.Alerts = copies(s.Holds), copies(s.Alerts)
+	for _, t := range slices.Concat(c.MonthTotals, c.DayTotals) {
+		t.Meters = slices.Clone(t.Meters)
+	}
+	return c
+}
+
+func copies[T any](list []*T) []*T {
+	out := make([]*T, len(list))
+	for i, v := range list {
+		c := *v
+		out[i] = &c
+	}
+	return out
+}
+
+// unordered compares standings: their lists are in no fixed order.
+func unordered() []cmp.Option {
+	return []cmp.Option{
+		cmpopts.SortSlices(func(a, b *store.Total) bool { return a.Provider+a.Model < b.Provider+b.Model }),
+		cmpopts.SortSlices(func(a, b *store.Hold) bool { return a.ID < b.ID }),
+		cmpopts.SortSlices(func(a, b *store.Alert) bool { return a.Number < b.Number }),
+	}
+}
+
+// Two handles write the same tenants in random turns. After each write both writers, cache and all, stand where a
+// handle that has cached nothing stands.
+func TestTheWritersCacheFollowsOtherHandles(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(4) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Parallel()
+			path := newFile(t)
+			w := &walk{
+				Rand: rand.New(rand.NewPCG(seed, 1)), now: noon(),
+				handles: []*handle{open(t, path), openConfig(t, path, Config{SynchronousNormal: true})},
+			}
+			reader := open(t, path)
+			for _, tenant := range []string{acme, "globex", "initech"} {
+				reader.must("Suspend", reader.Suspend(t.Context(), noon(), tenant, ""))
+			}
+			for step := range 120 {
+				what := w.step(t)
+				tenant := w.tenant()
+				want := reader.standing(tenant, w.now)
+				for i, h := range w.handles {
+					equal(t, fmt.Sprintf("step %d (%s): handle %d's standing of %s", step, what, i, tenant),
+						h.writersStanding(tenant, w.now), want, unordered()...)
+				}
+				if t.Failed() {
+					return
+				}
+			}
+			fresh := open(t, path)
+			fresh.healthy()
+			equal(t, "the ledger", reader.state(), fresh.state())
+		})
+	}
+}
+
+// walk is a random history of writes by several handles, under a clock that mostly goes forward.
+type walk struct {
+	*rand.Rand
+	handles []*handle
+	now     time.Time
+	count   int
+}
+
+func (w *walk) tenant() string { return []string{acme, "globex", "initech"}[w.IntN(3)] }
+
+// step has one handle write something, and says what.
+func (w *walk) step(t *testing.T) string {
+	h := w.handles[w.IntN(len(w.handles))]
+	w.count++
+	w.now = w.now.Add(time.Duration(w.IntN(200)-20) * time.Minute)
+	writes := []struct {
+		name  string
+		write func(*handle, string) error
+	}{
+		{"append", w.append}, {"append", w.append}, {"hold", w.hold}, {"hold", w.hold}, {"settle", w.settle},
+		{"release", w.release}, {"quota", w.quota}, {"tenant", w.setTenant}, {"suspend", w.suspend}, {"alerts", w.alerts},
+		{"rebuild", func(h *handle, tenant string) error { return h.Rebuild(h.t.Context(), tenant) }},
+		{"fail", w.fail},
+	}
+	chosen := writes[w.IntN(len(writes))]
+	if err := chosen.write(h, w.tenant()); err != nil {
+		t.Fatalf("step %d, %s: %v", w.count, chosen.name, err)
+	}
+	return chosen.name
+}
+
+// records are a few calls, some late, of a few models.
+func (w *walk) records(tenant string) []store.Record {
+	records := make([]store.Record, 1+w.IntN(5))
+	for i := range records {
+		at := w.now.Add(-time.Duration(w.IntN(3)*w.IntN(40*24)) * time.Hour)
+		records[i] = call(tenant, fmt.Sprintf("%d-%d", w.count, i), at, int64(w.IntN(100)))
+		records[i].Model = []string{"gpt-4", "gpt-5", "o3"}[w.IntN(3)]
+	}
+	return records
+}
+
+func (w *walk) append(h *handle, tenant string) error {
+	records := slices.Concat(w.records(tenant), w.records("hooli"))
+	_, err := h.Append(h.t.Context(), w.now, records, w.judge)
+	return err
+}
+
+// judge raises an alert now and then.
+func (w *walk) judge(s *store.Standing, _ []*store.Record) []store.Alert {
+	if w.IntN(3) > 0 {
+		return nil
+	}
+	return []store.Alert{{AlertKey: store.AlertKey{
+		Kind: store.CostWarning, Meter: "cost", Per: store.Day, Max: int64(w.IntN(5)), Percent: 80, PeriodStart: s.Day.Start,
+	}, PeriodEnd: s.Day.End, Used: 1}}
+}
+
+func (w *walk) hold(h *handle, tenant string) error {
+	hold := holdOf(tenant, fmt.Sprint("hold-", w.count), w.now, int64(w.IntN(50)))
+	hold.ExpiresAt = w.now.Add(time.Duration(w.IntN(600)) * time.Minute)
+	refusals, err := h.Store.Hold(h.t.Context(), w.now, []store.Hold{hold}, admit)
+	return errors.Join(append(refusals, err)...)
+}
+
+func (w *walk) settle(h *handle, tenant string) error {
+	r := call(tenant, fmt.Sprint("settling-", w.count), w.now, 10)
+	r.HoldID = fmt.Sprint("hold-", w.IntN(w.count))
+	_, err := h.Append(h.t.Context(), w.now, []store.Record{r}, w.judge)
+	return err
+}
+
+func (w *walk) release(h *handle, tenant string) error {
+	for _, hold := range h.standing(tenant, w.now).Holds {
+		return h.Release(h.t.Context(), w.now, tenant, hold.ID)
+	}
+	return nil
+}
+
+func (w *walk) quota(h *handle, tenant string) error {
+	_, err := h.SetQuota(h.t.Context(), w.now, store.Quota{
+		TenantID: tenant, Limits: []store.Limit{{Meter: "cost", Per: store.Month, Max: int64(w.IntN(1000))}},
+	}, w.judge)
+	return err
+}
+
+func (w *walk) setTenant(h *handle, tenant string) error {
+	return h.SetTenant(h.t.Context(), w.now, store.Tenant{
+		ID: tenant, Name: fmt.Sprint(tenant, w.count), BillingDay: 1 + w.IntN(31),
+		TimeZone: []string{"UTC", "Asia/Kolkata", "America/Santiago"}[w.IntN(3)],
+	})
+}
+
+func (w *walk) suspend(h *handle, tenant string) error {
+	return h.Suspend(h.t.Context(), w.now, tenant, []string{"", "unpaid"}[w.IntN(2)])
+}
+
+func (w *walk) alerts(h *handle, tenant string) error {
+	if _, err := h.ClaimAlerts(h.t.Context(), w.now, time.Hour, 2); err != nil {
+		return err
+	}
+	for _, alert := range h.standing(tenant, w.now).Alerts {
+		if _, err := h.MarkAlert(h.t.Context(), w.now, tenant, alert.ID, store.AlertAcknowledged); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fail appends what is rolled back.
+func (w *walk) fail(h *handle, tenant string) error {
+	err := recovered(func() error {
+		_, err := h.Append(h.t.Context(), w.now, w.records(tenant), func(*store.Standing, []*store.Record) []store.Alert {
+			panic(errRefused)
+		})
+		return err
+	})
+	if !errors.Is(err, errRefused) {
+		return fmt.Errorf("a judge that panics: %v", err)
+	}
+	return nil
+}
+
+func TestRowsThatMoveKeepTheirTotals(t *testing.T) {
+	t.Parallel()
+	path := newFile(t)
+	h := open(t, path)
+	for i := range 8 {
+		h.add(calls(fmt.Sprint("tenant-", i), "a", 3)...)
+	}
+	// Another connection compacts the file, which may number rows anew, and then turns their numbers round, so that each
+	// number that was known is now that of another row.
+	db := foreign(t, path)
+	run(t, db, "VACUUM")
+	run(t, db, "UPDATE usage_totals SET rowid = -rowid")
+	run(t, db, "UPDATE usage_totals SET rowid = rowid + 17")
+	if number(t, db, "SELECT rowid FROM usage_totals ORDER BY tenant DESC LIMIT 1") > 2 {
+		t.Fatal("the rows are not turned round, so there is nothing to test")
+	}
+	for i := range 8 {
+		h.add(calls(fmt.Sprint("tenant-", i), "c", 2)...)
+	}
+	h.healthy()
+	equal(t, "records", len(h.state().Records), 8*5)
+}
+
+func TestTheCacheIsBounded(t *testing.T) {
+	t.Parallel()
+	t.Run("tenants past the bound keep their totals", func(t *testing.T) {
+		t.Parallel()
+		h := open(t, newFile(t))
+		h.prepare()
+		var batch []store.Record
+		for i := range 6 {
+			batch = append(batch, calls(fmt.Sprint("tenant-", i), "a", 2)...)
+		}
+		h.add(batch[:4]...)
+		for i := range maxTenants - len(h.cache.tenants) - 2 {
+			h.cache.tenants[fmt.Sprint("filler-", i)] = &tenant{}
+		}
+		h.add(append(batch[4:], calls(acme, "x", 2)...)...)
+		if n := len(h.cache.tenants); n > 10 {
+			t.Errorf("%d tenants are cached past the bound", n)
+		}
+		h.add(calls("tenant-0", "b", 2)...)
+		h.healthy()
+		equal(t, "records", len(h.state().Records), 20+12+4)
+	})
+	t.Run("texts and models past the bound keep their numbers", func(t *testing.T) {
+		t.Parallel()
+		path := newFile(t)
+		h := open(t, path)
+		h.prepare()
+		for i := range maxEntries - 2 {
+			h.cache.texts[fmt.Sprint("filler-", i)] = -1
+			h.cache.models[modelName{"filler", fmt.Sprint(i)}] = -1
+			h.texts.put(int64(-1-i), "filler")
+			h.models.put(int64(-1-i), modelName{"filler", "filler"})
+		}
+		records := calls(acme, "x", 12)
+		for i := range records {
+			records[i].Endpoint, records[i].Model = fmt.Sprint("/endpoint/", i%5), fmt.Sprint("model-", i%5)
+			records[i].Lines[0].Meter = store.Meter(fmt.Sprint("meter_", i%5))
+		}
+		h.add(records...)
+		for what, n := range map[string]int{
+			"texts": len(h.cache.texts), "models": len(h.cache.models),
+		} {
+			if n > maxEntries {
+				t.Errorf("%d %s are cached, more than %d", n, what, maxEntries)
+			}
+		}
+		h.healthy()
+		if n := len(h.texts.values); n > maxEntries {
+			t.Errorf("%d texts are remembered, more than %d", n, maxEntries)
+		}
+		equal(t, "what another handle sees", open(t, path).state(), h.state())
+	})
+	t.Run("rates past the bound are forgotten", func(t *testing.T) {
+		t.Parallel()
+		h := open(t, newFile(t))
+		h.prepare()
+		for i := range int64(maxEntries) {
+			h.cache.rates[store.Rate{Amount: -1, Per: i}] = -1
+		}
+		h.add(calls(acme, "x", 1)...)
+		r := call(acme, "y", noon(), 1)
+		r.Lines[0].Rate.Per = 77
+		h.add(r)
+		if n := len(h.cache.rates); n > maxEntries {
+			t.Errorf("%d rates are cached, more than %d", n, maxEntries)
+		}
+		h.healthy()
+	})
+}
+
+// A batch may have late calls of more periods than the cache keeps of a tenant; each call counts all the same.
+func TestLateCallsOfManyPeriodsInOneBatch(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		days []int // before noon
+	}{
+		{"five days of one month and then another month", []int{0, 1, 2, 3, 40, 40, 0, 40}},
+		{"a month for each call, there and back", []int{0, 40, 80, 120, 160, 200, 160, 120, 80, 40, 0, 0, 40, 80}},
+		{"a day for each call", []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 7, 6, 5, 4, 3, 2, 1, 0}},
+	} {
+		for _, known := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, totals known %v", tt.name, known), func(t *testing.T) {
+				t.Parallel()
+				h := open(t, newFile(t))
+				batch := func(prefix string) (records []store.Record) {
+					for i, days := range tt.days {
+						records = append(records, call(acme, fmt.Sprint(prefix, i), noon().AddDate(0, 0, -days), 1))
+					}
+					return records
+				}
+				want := len(tt.days)
+				if known {
+					for _, r := range batch("before-") {
+						h.add(r)
+					}
+					want *= 2
+				}
+				h.add(batch("batch-")...)
+				h.healthy()
+				equal(t, "records", len(h.state().Records), want)
+			})
+		}
+	}
+}

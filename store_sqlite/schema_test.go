@@ -1,0 +1,208 @@
+package storesqlite
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/jmoiron/sqlx"
+)
+
+// dump is the schema of a database as it is after migrating.
+func dump(t testing.TB, db *sqlx.DB) string {
+	t.Helper()
+	var rows []struct{ Type, Name, Table, SQL string }
+	err := db.SelectContext(t.Context(), &rows, `
+SELECT type, name, tbl_name AS "table", COALESCE(sql, '') AS sql
+FROM sqlite_master
+ORDER BY tbl_name, type DESC, name`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, r := range rows {
+		fmt.Fprintf(&b, "-- %s %s of %s\n", r.Type, r.Name, r.Table)
+		if r.SQL != "" {
+			b.WriteString(r.SQL + ";\n")
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}
+
+func TestSchema(t *testing.T) {
+	t.Parallel()
+	path := newFile(t)
+	h := open(t, path)
+	t.Run("is the golden one", func(t *testing.T) {
+		t.Parallel()
+		golden(t, "schema.golden", dump(t, h.reader))
+	})
+	t.Run("prefixes every table of its own", func(t *testing.T) {
+		t.Parallel()
+		var names []string
+		err := h.reader.SelectContext(t.Context(), &names,
+			`SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'usage\_%' ESCAPE '\' AND name NOT LIKE 'sqlite\_%' ESCAPE '\'`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		equal(t, "tables without the prefix", names, nil)
+	})
+}
+
+// scans are the plan steps that read a table or index from end to end, and why that is right.
+var scans = map[string]string{
+	"claimAlerts: SCAN usage_alerts USING INDEX usage_alerts_pending": "" +
+		"the index has pending alerts only, in the order wanted, and LIMIT ends it",
+}
+
+func TestPlans(t *testing.T) {
+	t.Parallel()
+	statements := sqlConstants(t)
+	db := open(t, newFile(t)).reader
+	var b strings.Builder
+	found := make(map[string]bool)
+	for _, name := range slices.Sorted(maps.Keys(statements)) {
+		fmt.Fprintf(&b, "%s\n", name)
+		for _, step := range plan(t, db, statements[name]) {
+			fmt.Fprintf(&b, "\t%s\n", step)
+			key := name + ": " + strings.TrimSpace(step)
+			if _, explained := scans[key]; explained {
+				found[key] = true
+			} else if strings.HasPrefix(strings.TrimSpace(step), "SCAN") {
+				t.Errorf("%s reads from end to end; explain it in scans or give it an index", key)
+			}
+		}
+	}
+	for key := range scans {
+		if !found[key] {
+			t.Errorf("%s is explained and does not happen", key)
+		}
+	}
+	golden(t, "plans.golden", b.String())
+}
+
+var numbered = regexp.MustCompile(`\?(\d+)`)
+
+// plan is how SQLite runs a statement, one step in each line, indented by depth.
+func plan(t *testing.T, db *sqlx.DB, statement string) (steps []string) {
+	t.Helper()
+	parameters := strings.Count(statement, "?")
+	for _, match := range numbered.FindAllStringSubmatch(statement, -1) {
+		n, err := strconv.Atoi(match[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		parameters = max(parameters, n)
+	}
+	var rows []struct {
+		ID, Parent, NotUsed int64
+		Detail              string
+	}
+	if err := db.SelectContext(t.Context(), &rows, "EXPLAIN QUERY PLAN "+statement, make([]any, parameters)...); err != nil {
+		t.Fatalf("%s: %v", statement, err)
+	}
+	depth := make(map[int64]int)
+	for _, r := range rows {
+		depth[r.ID] = depth[r.Parent] + 1
+		steps = append(steps, strings.Repeat("  ", depth[r.ID]-1)+r.Detail)
+	}
+	return steps
+}
+
+var dml = regexp.MustCompile(`^\s*(SELECT|INSERT|UPDATE|DELETE|REPLACE|WITH)(\s|$)`)
+
+// sqlConstants are all DML statements of the package, read from its source so that none is forgotten. A statement that
+// is no constant fails the test.
+func sqlConstants(t *testing.T) map[string]string {
+	t.Helper()
+	constants, literals := make(map[string]ast.Expr), make(map[token.Pos]bool)
+	for _, file := range sources(t) {
+		ast.Inspect(file, func(n ast.Node) bool {
+			if l, ok := n.(*ast.BasicLit); ok && l.Kind == token.STRING && dml.MatchString(unquote(t, l)) {
+				literals[l.Pos()] = true
+			}
+			return true
+		})
+		for _, decl := range file.Decls {
+			if d, ok := decl.(*ast.GenDecl); ok && d.Tok == token.CONST {
+				for _, spec := range d.Specs {
+					for i, value := range spec.(*ast.ValueSpec).Values {
+						constants[spec.(*ast.ValueSpec).Names[i].Name] = value
+					}
+				}
+			}
+		}
+	}
+	statements := make(map[string]string)
+	for name, value := range constants {
+		if text, ok := evaluate(t, constants, value, literals); ok && dml.MatchString(text) {
+			statements[name] = text
+		}
+	}
+	for range literals {
+		t.Error("a statement is not a constant of the package, so its plan is not known")
+	}
+	if len(statements) < 20 {
+		t.Errorf("found %d statements; are they still constants?", len(statements))
+	}
+	return statements
+}
+
+func sources(t *testing.T) (files []*ast.File) {
+	t.Helper()
+	names, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := token.NewFileSet() // one for all: positions tell literals apart
+	for _, name := range names {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(set, name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, file)
+	}
+	return files
+}
+
+// evaluate is the text of a constant expression; the literals it is made of are taken off the list.
+func evaluate(t *testing.T, constants map[string]ast.Expr, e ast.Expr, literals map[token.Pos]bool) (string, bool) {
+	t.Helper()
+	switch e := e.(type) {
+	case *ast.BasicLit:
+		delete(literals, e.Pos())
+		if e.Kind == token.STRING {
+			return unquote(t, e), true
+		}
+	case *ast.Ident:
+		if value, ok := constants[e.Name]; ok {
+			return evaluate(t, constants, value, literals)
+		}
+	case *ast.BinaryExpr:
+		left, okLeft := evaluate(t, constants, e.X, literals)
+		right, okRight := evaluate(t, constants, e.Y, literals)
+		return left + right, okLeft && okRight
+	}
+	return "", false
+}
+
+func unquote(t *testing.T, l *ast.BasicLit) string {
+	t.Helper()
+	text, err := strconv.Unquote(l.Value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
