@@ -86,7 +86,8 @@ type AlertFilter struct {
 	Provider string
 	// From and To bound RaisedAt: [From, To). A zero time is no bound.
 	From, To time.Time
-	// After is the Cursor of the last alert of an earlier page; empty starts at the oldest.
+	// After is the Cursor of the last alert of an earlier page; empty starts at the oldest. It is for paging, not for
+	// waiting for new alerts: those of a process whose clock is behind come before it. ClaimAlerts misses none.
 	After string
 	// Limit is the most to return. Defaults to 1,000, which is also the most it can be.
 	Limit int

@@ -77,15 +77,26 @@ func TestANewMaximumStartsAfresh(t *testing.T) {
 	equal(t, "the same quota again", want, b.raised(t))
 }
 
-func TestALateCallIntoAClosedPeriodRaisesNothing(t *testing.T) {
+func TestALateCallIntoAClosedPeriodReachesNoThreshold(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, usage.Config{})
 	b.limited(t, "acme", 100, 50)
 	b.log(t, happened(request("acme", "late", 90), instant(t, "2026-04-30")))
-	late := request("acme", "unlisted", 1)
-	late.Model = "unlisted"
-	b.log(t, happened(late, instant(t, "2026-04-30")))
 	equal(t, "alerts", []string{}, b.raised(t))
+}
+
+func TestALateCallWithoutAPriceIsAlertedInTheMonthInWhichItCame(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, usage.Config{})
+	for _, id := range []string{"a", "b"} {
+		late := request("acme", id, 1)
+		late.Model = "unlisted"
+		b.log(t, happened(late, instant(t, "2026-04-30")))
+	}
+	alerts := b.alerts(t, usage.AlertFilter{})
+	if len(alerts) != 1 || alerts[0].Kind != usage.AlertUnpriced || alerts[0].Model != "unlisted" {
+		t.Errorf("got %+v, want one for the model", alerts)
+	}
 }
 
 func TestEachPeriodHasItsOwnAlerts(t *testing.T) {

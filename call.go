@@ -83,6 +83,9 @@ func (c Call) lines(f *faults) []store.Line {
 		if _, both := c.Quantities[meter]; both {
 			f.add(keyed("Unbilled", string(meter)), "is in Quantities too")
 		}
+		if isTokens(meter) {
+			f.add(keyed("Unbilled", string(meter)), "would count in the sum of tokens; reasoning_tokens does not")
+		}
 		lines.count(meter, c.Unbilled[meter])
 	}
 	return lines

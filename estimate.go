@@ -89,7 +89,7 @@ func (e *Estimate) lines(f *faults) []store.Line {
 func (e *Estimate) conditions(f *faults) Conditions {
 	f.condition("ServiceTier", e.ServiceTier)
 	conditions := copyConditions(f, "Conditions", e.Conditions)
-	setCondition(&conditions, ServiceTier, strings.ToLower(e.ServiceTier))
+	setCondition(&conditions, ServiceTier, strings.ToLower(strings.TrimSpace(e.ServiceTier)))
 	setCondition(&conditions, Batch, yes(e.Batch))
 	return conditions
 }

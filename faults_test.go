@@ -170,3 +170,68 @@ func TestOnAlertThatEndsItsGoroutineIsToldOfTheNext(t *testing.T) {
 	defer mu.Unlock()
 	equal(t, "told of", []int{50, 80}, told)
 }
+
+func TestNoKeyIsStored(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, usage.Config{})
+	call := request("acme", "a", 1)
+	call.Endpoint = "https://user:sk-secret@api.example.com/v1/chat?key=sk-secret"
+	call.Error = "Incorrect API key provided: sk-secretsecret. Sent as Bearer abc.def-ghi, twice: Bearer xyz"
+	record := b.log(t, call)
+	equal(t, "endpoint", "https://api.example.com/v1/chat", record.Endpoint)
+	equal(t, "error", "Incorrect API key provided: sk-*** Sent as Bearer ***, twice: Bearer ***", record.Error)
+}
+
+func TestOverageIsKnownOnceTheCallIsPriced(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, usage.Config{Prices: dollarBook(t, "1")})
+	hold := b.reserve(t, asking("acme", "", 3, time.Hour))
+	call := reserved(request("acme", "a", 10), hold.ID)
+	call.Model = "unlisted"
+	if record := b.log(t, call); record.Unpriced == "" || !record.Overage.IsZero() {
+		t.Fatalf("got %+v, want a call without a price", record)
+	}
+	book, err := dollarBook(t, "1").With(usage.Price{
+		Provider: "api", Model: "unlisted", Meter: usage.Requests, Amount: usd("1"), Per: usage.PerUnit,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.SetPrices(book); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Reprice(t.Context(), usage.RepriceFilter{TenantID: "acme"}); err != nil {
+		t.Fatal(err)
+	}
+	record, err := b.Record(t.Context(), "acme", "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantDollars(t, "overage", "7", record.Overage)
+}
+
+func TestASnapshotHasTheTiersOfItsModel(t *testing.T) {
+	t.Parallel()
+	cost := func(model string, tier string, at string) (string, error) {
+		sum, err := usage.DefaultPrices().Price(usage.PriceQuery{
+			Provider: usage.OpenAI, Model: model, At: instant(t, at), Conditions: usage.Conditions{usage.ServiceTier: tier},
+		}, []usage.Line{{Meter: usage.InputTokens, Quantity: 1_000_000}})
+		return sum.String(), err
+	}
+	base, err := cost("o3", "flex", "2026-06-01")
+	if err != nil {
+		t.Fatal(err)
+	}
+	snapshot, err := cost("o3-2025-04-16", "flex", "2026-06-01")
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "price of the snapshot", base, snapshot)
+	// gpt-4o-2024-05-13 costs twice what gpt-4o does now: the tiers of gpt-4o are not its own.
+	if sum, err := cost("gpt-4o-2024-05-13", "priority", "2026-06-01"); !errors.Is(err, usage.ErrUnpriced) {
+		t.Logf("listed for the snapshot itself: %s, %v", sum, err)
+		if other, _ := cost("gpt-4o", "priority", "2026-06-01"); other == sum {
+			t.Errorf("the snapshot is charged %s, the price of another", sum)
+		}
+	}
+}

@@ -30,7 +30,9 @@ type Quota struct {
 // Limit bounds one metric of a tenant over a window.
 type Limit struct {
 	// Provider and Model narrow what is counted. Empty is all of them. A model counts its dated snapshots too:
-	// "gpt-4o" counts "gpt-4o-2024-08-06", which is the name that the provider returns for it.
+	// "gpt-4o" counts "gpt-4o-2024-08-06", which is the name that the provider returns for it. A
+	// name with a date counts, and holds, only calls and estimates of that very name; an alias of the price book is
+	// a name of its own.
 	Provider, Model string
 	// Meter is what is counted: any meter, or one of the sums Tokens, Minutes, Calls and Cost. Required.
 	Meter Meter

@@ -194,7 +194,7 @@ func (c *OpenAICall) conditions(f *faults) Conditions {
 	f.condition("ImageSize", c.ImageSize)
 	f.condition("ImageQuality", c.ImageQuality)
 	var conditions Conditions
-	setCondition(&conditions, ServiceTier, strings.ToLower(c.ServiceTier))
+	setCondition(&conditions, ServiceTier, strings.ToLower(strings.TrimSpace(c.ServiceTier)))
 	setCondition(&conditions, Batch, yes(c.Batch))
 	setCondition(&conditions, RegionalProcessing, yes(c.RegionalProcessing))
 	setCondition(&conditions, Size, strings.ToLower(c.ImageSize))

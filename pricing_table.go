@@ -1,6 +1,7 @@
 package usage
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -61,6 +62,7 @@ func pricesOf(rows []prices.Row) ([]Price, error) {
 			return nil, err
 		}
 	}
+	t.lendTiers()
 	stated := slices.Clone(t.prices)
 	for _, row := range derived {
 		if err := t.derive(row, stated); err != nil {
@@ -159,6 +161,51 @@ func (c Conditions) with(key, value string) Conditions {
 	return more
 }
 
+// lendTiers gives dated snapshots the tiers that the table lists only for the model without the date, where the two have
+// the same standard price. Providers return the snapshot's name, whatever name was asked for, so a call of a tier
+// would otherwise have no price. Where the standard prices differ, the model's name stood for another snapshot then, and
+// its tiers say nothing about this one.
+func (t *table) lendTiers() {
+	byModel := make(map[modelKey][]Price)
+	for _, p := range t.prices {
+		byModel[modelKey{p.Provider, p.Model}] = append(byModel[modelKey{p.Provider, p.Model}], p)
+	}
+	for _, key := range slices.SortedFunc(maps.Keys(byModel), func(a, b modelKey) int { return cmp.Compare(a.model, b.model) }) {
+		base := modelKey{key.provider, withoutSnapshot(key.model)}
+		if base == key {
+			continue
+		}
+		for _, p := range byModel[base] {
+			if len(p.Conditions) > 0 && !slices.ContainsFunc(byModel[key], p.sameKey) {
+				t.lend(p, key.model, byModel[base], byModel[key])
+			}
+		}
+	}
+}
+
+// lend adds a price of the base to the snapshot for the times at which both have the same standard price.
+func (t *table) lend(p Price, snapshot string, base, own []Price) {
+	for _, b := range base {
+		for _, o := range own {
+			lent := p
+			same := b.isStandard(p.Meter) && o.isStandard(p.Meter) && b.Amount.Equal(o.Amount) && b.Per == o.Per
+			if same && lent.limitTo(b.From, b.Until) && lent.limitTo(o.From, o.Until) {
+				lent.Model = snapshot
+				lent.Source += " | listed for " + p.Model + ", whose standard price is the same"
+				t.prices = append(t.prices, lent)
+			}
+		}
+	}
+}
+
+func (p Price) isStandard(m Meter) bool {
+	return p.Meter == m && len(p.Conditions) == 0 && p.AboveInputTokens == 0
+}
+
+func (p Price) sameKey(other Price) bool {
+	return p.Meter == other.Meter && p.AboveInputTokens == other.AboveInputTokens && maps.Equal(p.Conditions, other.Conditions)
+}
+
 func (t *table) derive(row prices.Row, stated []Price) error {
 	switch {
 	case row.Rule == prices.BilledAs:
@@ -198,7 +245,7 @@ func (t *table) repeat(row prices.Row, stated []Price) error {
 		if p.Provider != row.Provider || p.Meter != meter || !slices.Contains(tableModels(row.Model), p.Model) {
 			continue
 		}
-		if !p.limitTo(row) {
+		if !p.limitTo(row.From, row.Until) {
 			continue
 		}
 		for key, value := range row.Conditions {
@@ -212,7 +259,7 @@ func (t *table) repeat(row prices.Row, stated []Price) error {
 // chargeCredits prices the characters of a model under each plan: credits per character × dollars per credit.
 func (t *table) chargeCredits(row prices.Row, stated []Price) {
 	for _, p := range stated {
-		if p.Provider != row.Provider || p.Meter != Credits || p.Model != "*" && p.Model != row.Model || !p.limitTo(row) {
+		if p.Provider != row.Provider || p.Meter != Credits || p.Model != "*" && p.Model != row.Model || !p.limitTo(row.From, row.Until) {
 			continue
 		}
 		p.Model, p.Meter, p.Amount = row.Model, Characters, p.Amount.Mul(row.Amount)
@@ -228,7 +275,7 @@ func (t *table) multiply(row prices.Row, stated []Price) error {
 		return fmt.Errorf("%s:%d: %q names no release", row.File, row.Line, row.Model)
 	}
 	for _, p := range stated {
-		if p.Provider != row.Provider || !countsTokens(p.Meter) || t.released[modelKey{p.Provider, p.Model}].Before(since) || !p.limitTo(row) {
+		if p.Provider != row.Provider || !countsTokens(p.Meter) || t.released[modelKey{p.Provider, p.Model}].Before(since) || !p.limitTo(row.From, row.Until) {
 			continue
 		}
 		for key, value := range row.Conditions {
@@ -240,13 +287,13 @@ func (t *table) multiply(row prices.Row, stated []Price) error {
 	return nil
 }
 
-// limitTo cuts the price to the interval of a row, and reports whether anything is left.
-func (p *Price) limitTo(row prices.Row) bool {
-	if row.From.After(p.From) {
-		p.From = row.From
+// limitTo cuts the price to an interval, and reports whether anything is left.
+func (p *Price) limitTo(from, until time.Time) bool {
+	if from.After(p.From) {
+		p.From = from
 	}
-	if p.Until.IsZero() || !row.Until.IsZero() && row.Until.Before(p.Until) {
-		p.Until = row.Until
+	if p.Until.IsZero() || !until.IsZero() && until.Before(p.Until) {
+		p.Until = until
 	}
 	return p.Until.IsZero() || p.From.Before(p.Until)
 }

@@ -261,12 +261,12 @@ func periodOf(s *store.Standing, w Window) Period {
 }
 
 // judge is the rule of alerts: one for each threshold of a limit that the current period's usage has reached, and one
-// for each model that was used in the current month and has no price. A late call changes the totals of its own
-// period, which are not the ones looked at here.
+// for each model that has no price. A late call changes the totals of its own period, which are not the ones looked at
+// here; that it has no price can still be mended, and is told in the month in which it came.
 func judge(s *store.Standing, added []*store.Record) []store.Alert {
 	alerts := reached(s, false)
 	for _, record := range added {
-		if record.Unpriced == "" || !s.Month.Contains(record.At) {
+		if record.Unpriced == "" {
 			continue
 		}
 		key := store.AlertKey{

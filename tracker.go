@@ -147,7 +147,7 @@ func (t *Tracker) changePrices(change func(*bookSet)) {
 // SetTenant creates or replaces a tenant: name, time zone, billing day and contacts; its suspension stays as it is.
 // When zone or billing day change, the totals follow in the same commit: each call then counts in the periods of the
 // new calendar. That reads the tenant's whole ledger. Thresholds that only the move has passed are alerted at the next
-// call.
+// call, and one that was alerted before may be again: the periods are others.
 //
 // Tenants need not be set: a call of an unknown tenant creates it with its id as its name, UTC and the first of the
 // month. The error is an *InvalidError or the store's.

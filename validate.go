@@ -161,6 +161,12 @@ func (f *faults) endpoint(field, s string) string {
 	if i := strings.IndexAny(s, "?#"); i >= 0 {
 		s = s[:i]
 	}
+	if scheme, rest, ok := strings.Cut(s, "//"); ok {
+		host, path, _ := strings.Cut(rest, "/")
+		if at := strings.LastIndexByte(host, '@'); at >= 0 { // a user and password
+			s = strings.TrimSuffix(scheme+"//"+host[at+1:]+"/"+path, "/")
+		}
+	}
 	f.text(field, s, maxEndpoint)
 	return s
 }
@@ -215,6 +221,7 @@ func (f *faults) condition(field, value string) {
 // freeText returns what can be kept of a text that is never refused, because the call that it is about has been made:
 // control characters become spaces, invalid bytes U+FFFD, and what passes limit bytes is cut between two characters.
 func freeText(s string, limit int) string {
+	s = withoutKeys(s)
 	if len(s) <= limit && isClean(s) {
 		return s
 	}
@@ -229,6 +236,28 @@ func freeText(s string, limit int) string {
 		b.WriteRune(r)
 	}
 	return b.String()
+}
+
+// withoutKeys masks what looks like a key: providers quote them in their error texts.
+func withoutKeys(s string) string {
+	for _, mark := range []string{"sk-", "sk_", "Bearer "} {
+		parts := strings.Split(s, mark)
+		for i := 1; i < len(parts); i++ {
+			key := len(parts[i])
+			if end := strings.IndexFunc(parts[i], isNoKey); end >= 0 {
+				key = end
+			}
+			if key > 0 {
+				parts[i] = "***" + parts[i][key:]
+			}
+		}
+		s = strings.Join(parts, mark)
+	}
+	return s
+}
+
+func isNoKey(r rune) bool {
+	return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '-' && r != '_' && r != '.' && r != '*'
 }
 
 // isClean reports whether s is valid UTF-8 without control characters.

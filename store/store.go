@@ -40,8 +40,8 @@ type Store interface {
 	// The locks of several tenants are taken in the order of their ids. An error means that no record was added.
 	Append(ctx context.Context, now time.Time, records []Record, judge Judge) ([]Outcome, error)
 
-	// Reprice gives records a price that had none: Lines, Cost, PriceVersion and Unpriced are replaced, and their cost
-	// is added to the totals, in one transaction. A record that has a price by now is left as it is, with its outcome
+	// Reprice gives records a price that had none: Lines, Cost, PriceVersion, Unpriced and, where they settled a hold,
+	// Overage are replaced, and their cost is added to the totals, in one transaction. A record that has a price by now is left as it is, with its outcome
 	// marked as a duplicate, so repeating it changes nothing. Outcome.Err is ErrNotFound or ErrOverflow. judge is
 	// called as in Append.
 	Reprice(ctx context.Context, now time.Time, records []Record, judge Judge) ([]Outcome, error)

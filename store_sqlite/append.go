@@ -279,7 +279,8 @@ UPDATE usage_records
 SET lines = ?,
     cost = ?,
     unpriced = NULL,
-    prices = ?
+    prices = ?,
+    overage = ?
 WHERE id = ?
   AND tenant = ?`
 
@@ -296,6 +297,13 @@ func (t *tx) reprice(ctx context.Context, n *tenant, r store.Record) (store.Outc
 		return store.Outcome{Record: stored, Duplicate: true}, nil
 	}
 	stored.Lines, stored.Cost, stored.Unpriced, stored.PriceVersion = r.Lines, r.Cost, "", r.PriceVersion
+	if stored.Settlement == store.Settled {
+		hold, err := t.getHold(ctx, n, stored.HoldID)
+		if err != nil {
+			return store.Outcome{}, err
+		}
+		stored.Overage = hold.overage(stored.Cost)
+	}
 	model, err := t.modelNumber(ctx, modelName{stored.Provider, stored.Model})
 	if err != nil {
 		return store.Outcome{}, err
@@ -311,6 +319,6 @@ func (t *tx) reprice(ctx context.Context, n *tenant, r store.Record) (store.Outc
 	if err != nil {
 		return store.Outcome{}, err
 	}
-	_, err = t.ExecContext(ctx, updateRecordPrice, lines, int64(stored.Cost), version, stored.ID, n.number)
+	_, err = t.ExecContext(ctx, updateRecordPrice, lines, int64(stored.Cost), version, int64(stored.Overage), stored.ID, n.number)
 	return store.Outcome{Record: stored}, err
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -396,4 +397,39 @@ func damagedPage(t *testing.T) {
 	equal(t, "the mended database", h.state(), before)
 	h.add(calls(acme, "x", 3)...)
 	h.healthy()
+}
+
+func TestReadersDoNotWaitForEachOther(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "usage.db")
+	s, err := OpenConfig(t.Context(), path, Config{Readers: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var wg sync.WaitGroup
+	for range 8 { // each needs statements that nobody has used before
+		wg.Go(func() {
+			if _, err := s.Standing(t.Context(), "acme", time.Unix(1_800_000_000, 0)); err != nil {
+				t.Error(err)
+			}
+			if _, err := s.Records(t.Context(), store.RecordQuery{TenantID: "acme", Limit: 1}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestOpenRefusesWhatDoesNotLast(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"", "file:", "file::memory:", "file:q.db?mode=memory"} {
+		s, err := Open(t.Context(), path)
+		if !errors.Is(err, store.ErrInvalid) {
+			t.Errorf("open %q: %v", path, err)
+		}
+		if s != nil {
+			s.Close()
+		}
+	}
 }

@@ -22,6 +22,14 @@ type holdRow struct {
 	Record    string
 }
 
+// overage is by how much a cost passes what the hold held; a hold that is gone says nothing.
+func (r *holdRow) overage(cost store.Money) store.Money {
+	if r == nil {
+		return 0
+	}
+	return max(0, cost-store.Money(r.Cost))
+}
+
 const selectOpenHolds = `
 SELECT id, model, lines, cost, owner, created_at, expires_at, released, record
 FROM usage_holds
@@ -171,7 +179,7 @@ func (t *tx) settlement(ctx context.Context, n *tenant, r *store.Record) error {
 		r.Settlement = store.HoldExpired
 	default:
 		r.Settlement = store.Settled
-		r.Overage = max(0, r.Cost-store.Money(row.Cost))
+		r.Overage = row.overage(r.Cost)
 	}
 	return nil
 }

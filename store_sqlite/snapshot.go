@@ -2,6 +2,7 @@ package storesqlite
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/jmoiron/sqlx"
 
@@ -14,17 +15,22 @@ func (s *Store) read(ctx context.Context, op string, fn func(queryer) error) err
 		return err
 	}
 	tx, err := s.reader.BeginTxx(ctx, nil)
-	if err != nil && s.closed.Load() {
-		err = store.ErrClosed
-	}
 	if err != nil {
-		return wrap(op, err)
+		return wrap(op, s.whenClosed(err))
 	}
 	defer tx.Rollback() //nolint:errcheck // nothing was written
 	if s.reader == s.writer {
-		return wrap(op, fn(tx)) // in memory the snapshot has the only connection, on which nothing else can be prepared
+		return wrap(op, s.whenClosed(fn(tx))) // in memory the snapshot has the only connection, on which nothing else can be prepared
 	}
-	return wrap(op, fn(&snapshot{tx, s}))
+	return wrap(op, s.whenClosed(fn(&snapshot{tx, s})))
+}
+
+// whenClosed names the reason for an error of a store that was closed meanwhile.
+func (s *Store) whenClosed(err error) error {
+	if err != nil && s.closed.Load() {
+		return fmt.Errorf("%w: %w", store.ErrClosed, err)
+	}
+	return err
 }
 
 // snapshot is a transaction that reads. It keeps its statements prepared: to parse one takes longer than to run it.
@@ -33,18 +39,32 @@ type snapshot struct {
 	store *Store
 }
 
-// statement returns a prepared query. All queries are constants, so there are few.
-func (r *snapshot) statement(ctx context.Context, query string) (*sqlx.Stmt, error) {
-	known, ok := r.store.queries.Load(query)
-	if !ok {
-		stmt, err := r.store.reader.PreparexContext(ctx, query)
+// readQueries are prepared when the store is opened. Later would be too late: to prepare takes a connection, and a
+// snapshot that waits for a second one while it holds its own could wait for others that do the same.
+func readQueries() []string {
+	return []string{
+		selectText, selectModel, selectTenant, selectTenants, selectTotalsSQL, selectOpenHolds, selectTenantAlerts,
+		selectAlerts, selectRecord, selectRecordsForward, selectRecordsBackward, selectAllRecords,
+	}
+}
+
+func (s *Store) prepareReads(ctx context.Context) error {
+	s.queries = make(map[string]*sqlx.Stmt)
+	for _, query := range readQueries() {
+		stmt, err := s.reader.PreparexContext(ctx, query)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		known, ok = r.store.queries.LoadOrStore(query, stmt)
-		if ok {
-			stmt.Close() //nolint:errcheck // somebody else was faster
-		}
+		s.queries[query] = stmt
+	}
+	return nil
+}
+
+// statement returns a prepared query for the snapshot's own connection.
+func (r *snapshot) statement(ctx context.Context, query string) (*sqlx.Stmt, error) {
+	known, ok := r.store.queries[query]
+	if !ok {
+		return r.tx.PreparexContext(ctx, query)
 	}
 	return r.tx.StmtxContext(ctx, known), nil
 }

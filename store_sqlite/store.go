@@ -9,6 +9,7 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,7 +36,7 @@ type Store struct {
 	models dictionary[modelName]
 	rates  dictionary[store.Rate]
 	// The readers' prepared statements, by query.
-	queries sync.Map
+	queries map[string]*sqlx.Stmt
 	// How long to wait for another process's write.
 	busyTimeout time.Duration
 	closed      atomic.Bool
@@ -74,6 +75,9 @@ func OpenConfig(ctx context.Context, path string, cfg Config) (*Store, error) {
 	if cfg.Readers <= 0 {
 		cfg.Readers = 4
 	}
+	if err := checkPath(path); err != nil {
+		return nil, wrap("open", err)
+	}
 	s := &Store{cache: newCache(), busyTimeout: cfg.BusyTimeout}
 	if err := s.open(ctx, path, cfg); err != nil {
 		s.Close() //nolint:errcheck // the first error is the one to tell
@@ -98,8 +102,10 @@ func (s *Store) open(ctx context.Context, path string, cfg Config) (err error) {
 		s.reader = s.writer
 		return nil
 	}
-	s.reader, err = connect(ctx, dataSource(path, cfg, true), cfg.Readers)
-	return err
+	if s.reader, err = connect(ctx, dataSource(path, cfg, true), cfg.Readers); err != nil {
+		return err
+	}
+	return s.prepareReads(ctx)
 }
 
 func connect(ctx context.Context, dsn string, connections int) (*sqlx.DB, error) {
@@ -110,6 +116,16 @@ func connect(ctx context.Context, dsn string, connections int) (*sqlx.DB, error)
 	db.SetMaxOpenConns(connections)
 	db.SetMaxIdleConns(connections)
 	return db, nil
+}
+
+// checkPath refuses what SQLite takes for a database that nobody else sees, and that is gone with its connection: a host
+// whose setting is missing would lose what it was told is durable.
+func checkPath(path string) error {
+	memory := strings.HasPrefix(path, "file:") && (strings.Contains(path, ":memory:") || strings.Contains(path, "mode=memory"))
+	if path == "" || path == "file:" || memory {
+		return fmt.Errorf("path %q is of no lasting database (\":memory:\" is one for tests): %w", path, store.ErrInvalid)
+	}
+	return nil
 }
 
 // dataSource returns the driver's name for the database. Each pragma runs on every new connection.
@@ -138,6 +154,9 @@ func dataSource(path string, cfg Config, readOnly bool) string {
 			separator = "&"
 		}
 		return path + separator + values.Encode()
+	}
+	if path != ":memory:" {
+		path = filepath.Clean(path) // two slashes at its start would make a host of what follows
 	}
 	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: values.Encode()}).String()
 }
@@ -201,11 +220,8 @@ func (s *Store) write(ctx context.Context, op string, now time.Time, fn func(*tx
 		return err
 	}
 	conn, err := s.writer.Connx(ctx) // the pool has one: this is the lock among our goroutines
-	if err != nil && s.closed.Load() {
-		err = store.ErrClosed
-	}
 	if err != nil {
-		return wrap(op, err)
+		return wrap(op, s.whenClosed(err))
 	}
 	defer conn.Close()   //nolint:errcheck // goes back to the pool
 	if s.closed.Load() { // while it waited

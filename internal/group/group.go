@@ -15,8 +15,8 @@ var ErrWithdrawn = errors.New("withdrawn before it was taken")
 // ErrTaken: the caller's context ended while its item was being committed, so its outcome is not known.
 var ErrTaken = errors.New("taken, outcome not awaited")
 
-// errPanicked is what the others of a batch get when its commit panics.
-var errPanicked = errors.New("commit panicked")
+// errPanicked is what the others of a batch get when its commit panics: how far it came nobody knows.
+var errPanicked = fmt.Errorf("commit panicked: %w", ErrTaken)
 
 // Group commits items in batches. A caller joins the queue; if nobody is committing it leads: it takes what is queued,
 // commits it, hands the lead to the first who queued meanwhile, and gives the others their results. So a lone caller
