@@ -201,13 +201,13 @@ func BenchmarkDuplicates(b *testing.B) {
 	})
 	b.Run("replayed", func(b *testing.B) {
 		tracker := benchTracker(b, filepath.Join(b.TempDir(), "usage.db"), tenants)
-		fill(b, tracker, logged, func(i int) error { return log(b, tracker, i) })
+		fill(b, logged, func(i int) error { return log(b, tracker, i) })
 		closedLoop(b, callers, func(i int) error { return log(b, tracker, i%logged) })
 	})
 }
 
 // fill logs n calls as fast as it goes.
-func fill(b *testing.B, tracker *usage.Tracker, n int, call func(i int) error) {
+func fill(b *testing.B, n int, call func(i int) error) {
 	b.Helper()
 	const callers = 1024
 	var next atomic.Int64
@@ -243,7 +243,7 @@ func BenchmarkLedgerSize(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		fill(b, tracker, size-have, log)
+		fill(b, size-have, log)
 		have = size
 		b.Run(text+"/GetCurrentUsage", func(b *testing.B) {
 			b.ReportAllocs()

@@ -15,7 +15,7 @@ type Drift = store.Drift
 // Verify adds up a tenant's records and returns every difference to its totals and every record whose cost is not the
 // sum of its lines: none when all is well. It reads the whole ledger of the tenant, in one snapshot.
 func (t *Tracker) Verify(ctx context.Context, tenantID string) ([]Drift, error) {
-	if err := checkID("tenantID", tenantID); err != nil {
+	if err := checkTenant(tenantID); err != nil {
 		return nil, err
 	}
 	return t.store.Verify(ctx, tenantID)
@@ -24,7 +24,7 @@ func (t *Tracker) Verify(ctx context.Context, tenantID string) ([]Drift, error) 
 // Rebuild makes a tenant's totals anew from its records, in one transaction. Totals are always right unless somebody
 // wrote to the database by other means; an unknown tenant has none.
 func (t *Tracker) Rebuild(ctx context.Context, tenantID string) error {
-	if err := checkID("tenantID", tenantID); err != nil {
+	if err := checkTenant(tenantID); err != nil {
 		return err
 	}
 	return t.store.Rebuild(ctx, tenantID)

@@ -68,7 +68,7 @@ func play(role func(context.Context, *usage.Tracker, int) error, path, number st
 
 // say writes one line at once; what a process has said stays said when it is killed.
 func say(format string, args ...any) {
-	fmt.Fprintf(os.Stdout, format+"\n", args...)
+	fmt.Fprintf(os.Stdout, format+"\n", args...) //nolint:errcheck // the parent sees that it is missing
 }
 
 // process is another process of the test binary.

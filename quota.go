@@ -27,7 +27,7 @@ func (t *Tracker) SetQuota(ctx context.Context, quota Quota) error {
 
 // Quota returns a tenant's quota: one without limits when none was set.
 func (t *Tracker) Quota(ctx context.Context, tenantID string) (Quota, error) {
-	if err := checkID("tenantID", tenantID); err != nil {
+	if err := checkTenant(tenantID); err != nil {
 		return Quota{}, err
 	}
 	standing, err := t.store.Standing(ctx, tenantID, t.now())

@@ -81,7 +81,7 @@ func (u *Usage) Provider(name string) ProviderUsage {
 // GetCurrentUsage returns what a tenant has used in its current month, and where it stands with its limits. An unknown
 // tenant has used nothing. However large the ledger is, it reads only totals.
 func (t *Tracker) GetCurrentUsage(ctx context.Context, tenantID string) (*Usage, error) {
-	if err := checkID("tenantID", tenantID); err != nil {
+	if err := checkTenant(tenantID); err != nil {
 		return nil, err
 	}
 	standing, err := t.store.Standing(ctx, tenantID, t.now())

@@ -161,7 +161,7 @@ func (t *Tracker) SetTenant(ctx context.Context, tenant Tenant) error {
 
 // Tenant returns a tenant, or ErrNotFound.
 func (t *Tracker) Tenant(ctx context.Context, tenantID string) (Tenant, error) {
-	if err := checkID("tenantID", tenantID); err != nil {
+	if err := checkTenant(tenantID); err != nil {
 		return Tenant{}, err
 	}
 	standing, err := t.store.Standing(ctx, tenantID, t.now())
@@ -207,7 +207,7 @@ func (t *Tracker) Suspend(ctx context.Context, tenantID, reason string) error {
 
 // Resume lifts a suspension. Resuming a tenant that is not suspended changes nothing, but an unknown one is created.
 func (t *Tracker) Resume(ctx context.Context, tenantID string) error {
-	if err := checkID("tenantID", tenantID); err != nil {
+	if err := checkTenant(tenantID); err != nil {
 		return err
 	}
 	return t.store.Suspend(ctx, t.now(), tenantID, "")
@@ -313,9 +313,9 @@ func newID() (string, error) {
 // now is the clock as stores keep it.
 func (t *Tracker) now() time.Time { return t.cfg.Now().UTC().Truncate(time.Microsecond) }
 
-func checkID(field, id string) error {
+func checkTenant(id string) error {
 	var f faults
-	f.id(field, id)
+	f.id("tenantID", id)
 	return f.err()
 }
 

@@ -25,6 +25,7 @@ func BenchmarkBareInserts(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
+			defer insert.Close()
 			lines := []byte{1, 0xd6, 0x0f, 4, 0xc8, 0x87, 0xa3, 3, 2, 0x80, 8, 6, 0xc8, 0x87, 0xa3, 3, 3, 0xac, 2, 8, 0xc8, 0x87, 0xa3, 3}
 			for i := 0; b.Loop(); i++ {
 				id, err := uuid.NewV7()

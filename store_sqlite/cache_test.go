@@ -17,7 +17,7 @@ import (
 // writersStanding is a tenant's standing as the writer has it in its cache, which nothing but a rule is shown.
 func (h *handle) writersStanding(tenant string, at time.Time) (standing store.Standing) {
 	h.t.Helper()
-	refusals, err := h.Store.Hold(h.t.Context(), at, []store.Hold{holdOf(tenant, "never", at, 1)},
+	refusals, err := h.Hold(h.t.Context(), at, []store.Hold{holdOf(tenant, "never", at, 1)},
 		func(s *store.Standing, _ *store.Hold) error {
 			standing = copied(s)
 			return errRefused
@@ -152,7 +152,7 @@ func (w *walk) judge(s *store.Standing, _ []*store.Record) []store.Alert {
 func (w *walk) hold(h *handle, tenant string) error {
 	hold := holdOf(tenant, fmt.Sprint("hold-", w.count), w.now, int64(w.IntN(50)))
 	hold.ExpiresAt = w.now.Add(time.Duration(w.IntN(600)) * time.Minute)
-	refusals, err := h.Store.Hold(h.t.Context(), w.now, []store.Hold{hold}, admit)
+	refusals, err := h.Hold(h.t.Context(), w.now, []store.Hold{hold}, admit)
 	return errors.Join(append(refusals, err)...)
 }
 
@@ -209,7 +209,7 @@ func (w *walk) fail(h *handle, tenant string) error {
 		return err
 	})
 	if !errors.Is(err, errRefused) {
-		return fmt.Errorf("a judge that panics: %v", err)
+		return fmt.Errorf("a judge that panics: %w", err)
 	}
 	return nil
 }

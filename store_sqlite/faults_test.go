@@ -270,7 +270,7 @@ func TestReadOnly(t *testing.T) {
 	h := open(t, "file:"+path+"?mode=ro")
 	equal(t, "what it reads", h.state(), before)
 	is(t, "Append", h.try(calls(acme, "x", 1)...), store.ErrReadOnly)
-	_, err := h.Store.Hold(t.Context(), noon(), []store.Hold{holdOf(acme, "h", noon(), 1)}, admit)
+	_, err := h.Hold(t.Context(), noon(), []store.Hold{holdOf(acme, "h", noon(), 1)}, admit)
 	is(t, "Hold", err, store.ErrReadOnly)
 	is(t, "Suspend", h.Suspend(t.Context(), noon(), acme, "unpaid"), store.ErrReadOnly)
 	is(t, "Rebuild", h.Rebuild(t.Context(), acme), store.ErrReadOnly)

@@ -26,14 +26,14 @@ func TestMain(m *testing.M) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	if err := openAndAppend(ctx, os.Args[1]); err != nil {
-		fmt.Fprintln(os.Stdout, "failed:", err)
+		fmt.Fprintln(os.Stdout, "failed:", err) //nolint:errcheck // the parent sees that it is missing
 		os.Exit(1)
 	}
 }
 
 // ready says that the process has started, and waits until it may go on.
 func ready() error {
-	fmt.Fprintln(os.Stdout, "ready")
+	fmt.Fprintln(os.Stdout, "ready") //nolint:errcheck // the parent sees that it is missing
 	_, err := io.Copy(io.Discard, os.Stdin)
 	return err
 }
@@ -105,6 +105,6 @@ func openAndAppend(ctx context.Context, path string) error {
 	if err = errors.Join(err, st.Close()); err != nil {
 		return err
 	}
-	fmt.Fprintln(os.Stdout, id)
+	fmt.Fprintln(os.Stdout, id) //nolint:errcheck // the parent sees that it is missing
 	return nil
 }

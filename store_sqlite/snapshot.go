@@ -51,7 +51,7 @@ func readQueries() []string {
 func (s *Store) prepareReads(ctx context.Context) error {
 	s.queries = make(map[string]*sqlx.Stmt)
 	for _, query := range readQueries() {
-		stmt, err := s.reader.PreparexContext(ctx, query)
+		stmt, err := s.reader.PreparexContext(ctx, query) //nolint:sqlclosecheck // closed with the store
 		if err != nil {
 			return err
 		}
@@ -60,37 +60,21 @@ func (s *Store) prepareReads(ctx context.Context) error {
 	return nil
 }
 
-// statement returns a prepared query for the snapshot's own connection.
-func (r *snapshot) statement(ctx context.Context, query string) (*sqlx.Stmt, error) {
-	known, ok := r.store.queries[query]
-	if !ok {
-		return r.tx.PreparexContext(ctx, query)
-	}
-	return r.tx.StmtxContext(ctx, known), nil
+// statement is a prepared query on the snapshot's own connection; it is closed with the snapshot.
+func (r *snapshot) statement(ctx context.Context, query string) *sqlx.Stmt {
+	return r.tx.StmtxContext(ctx, r.store.queries[query])
 }
 
 func (r *snapshot) GetContext(ctx context.Context, dest any, query string, args ...any) error {
-	stmt, err := r.statement(ctx, query)
-	if err != nil {
-		return err
-	}
-	return stmt.GetContext(ctx, dest, args...)
+	return r.statement(ctx, query).GetContext(ctx, dest, args...) //nolint:sqlclosecheck // closed with the snapshot
 }
 
 func (r *snapshot) SelectContext(ctx context.Context, dest any, query string, args ...any) error {
-	stmt, err := r.statement(ctx, query)
-	if err != nil {
-		return err
-	}
-	return stmt.SelectContext(ctx, dest, args...)
+	return r.statement(ctx, query).SelectContext(ctx, dest, args...) //nolint:sqlclosecheck // closed with the snapshot
 }
 
 func (r *snapshot) QueryxContext(ctx context.Context, query string, args ...any) (*sqlx.Rows, error) {
-	stmt, err := r.statement(ctx, query)
-	if err != nil {
-		return nil, err
-	}
-	return stmt.QueryxContext(ctx, args...)
+	return r.statement(ctx, query).QueryxContext(ctx, args...) //nolint:sqlclosecheck // closed with the snapshot
 }
 
 // queryer is what reads need, of a snapshot or of the transaction that writes.
