@@ -129,6 +129,9 @@ func (t *modelTenant) price(r store.Record) store.Outcome {
 			return store.Outcome{Record: *old, Duplicate: true}
 		}
 		old.Lines, old.Cost, old.PriceVersion, old.Unpriced = r.Lines, r.Cost, r.PriceVersion, r.Unpriced
+		if old.Settlement == store.Settled {
+			old.Overage = max(0, r.Cost-t.hold(old.HoldID).Cost)
+		}
 		return store.Outcome{Record: *old}
 	}
 	return store.Outcome{Err: store.ErrNotFound}
