@@ -1,0 +1,77 @@
+package storepostgres
+
+import (
+	"context"
+	"database/sql"
+
+	"github.com/jmoiron/sqlx"
+)
+
+// queryer is what reads need, of a snapshot or of the transaction that writes.
+type queryer interface {
+	GetContext(ctx context.Context, dest any, query string, args ...any) error
+	SelectContext(ctx context.Context, dest any, query string, args ...any) error
+}
+
+// read runs fn on one snapshot. fn may run several times.
+func (s *Store) read(ctx context.Context, op string, fn func(queryer) error) error {
+	if err := s.ready(ctx, op); err != nil {
+		return err
+	}
+	err := s.retry(ctx, func() error { return s.readOnce(ctx, fn) }, transient)
+	return wrap(op, s.whenClosed(err))
+}
+
+func (s *Store) readOnce(ctx context.Context, fn func(queryer) error) error {
+	conn, err := s.connection(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close() //nolint:errcheck // goes back to the pool
+	begun, err := conn.BeginTxx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
+	if err != nil {
+		return contextFirst(ctx, err)
+	}
+	defer begun.Rollback() //nolint:errcheck // nothing was written
+	return contextFirst(ctx, fn(&snapshot{begun, s.names}))
+}
+
+// snapshot is a transaction that reads.
+type snapshot struct {
+	tx    *sqlx.Tx
+	names names
+}
+
+func (r *snapshot) GetContext(ctx context.Context, dest any, query string, args ...any) error {
+	return r.tx.GetContext(ctx, dest, r.names.of(query), args...)
+}
+
+func (r *snapshot) SelectContext(ctx context.Context, dest any, query string, args ...any) error {
+	return r.tx.SelectContext(ctx, dest, r.names.of(query), args...)
+}
+
+// GetContext, SelectContext and ExecContext of the transaction that writes put the schema before the tables too.
+func (t *tx) GetContext(ctx context.Context, dest any, query string, args ...any) error {
+	return t.Tx.GetContext(ctx, dest, t.store.names.of(query), args...)
+}
+
+// SelectContext reads rows.
+func (t *tx) SelectContext(ctx context.Context, dest any, query string, args ...any) error {
+	return t.Tx.SelectContext(ctx, dest, t.store.names.of(query), args...)
+}
+
+// ExecContext runs a statement.
+func (t *tx) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	return t.Tx.ExecContext(ctx, t.store.names.of(query), args...)
+}
+
+// committed reads what is committed, each statement in a snapshot of its own.
+type committed struct{ store *Store }
+
+func (c committed) GetContext(ctx context.Context, dest any, query string, args ...any) error {
+	return c.store.db.GetContext(ctx, dest, c.store.names.of(query), args...)
+}
+
+func (c committed) SelectContext(ctx context.Context, dest any, query string, args ...any) error {
+	return c.store.db.SelectContext(ctx, dest, c.store.names.of(query), args...)
+}

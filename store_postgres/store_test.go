@@ -1,0 +1,24 @@
+package storepostgres_test
+
+import (
+	"testing"
+
+	"github.com/acf68eca/usage/store"
+	"github.com/acf68eca/usage/store/storetest"
+	storepostgres "github.com/acf68eca/usage/store_postgres"
+)
+
+func newDB(t testing.TB) storetest.Open {
+	dsn, schema := storepostgres.Schema(t)
+	return func(t testing.TB) store.Store {
+		st, err := storepostgres.OpenConfig(t.Context(), dsn, storepostgres.Config{Schema: schema, Connections: 8})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st
+	}
+}
+
+func TestStore(t *testing.T) { storetest.Run(t, newDB) }
+
+func BenchmarkStore(b *testing.B) { storetest.Bench(b, newDB) }

@@ -1,0 +1,120 @@
+package storepostgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/acf68eca/usage/store"
+)
+
+const selectAllTotals = `
+SELECT tenant, start, per, model, calls, errors, unpriced, (cost * 1000000000000)::bigint AS picods, meters
+FROM usage_totals
+WHERE tenant = $1`
+
+// Verify implements store.Store. It reads one snapshot; as long as it does, the server keeps the rows that others have
+// replaced since.
+func (s *Store) Verify(ctx context.Context, tenantID string) (drift []store.Drift, err error) {
+	err = s.read(ctx, "verify", func(q queryer) error {
+		drift = nil
+		n, exists, err := readTenant(ctx, q, tenantID)
+		if err != nil || !exists {
+			return err
+		}
+		tally := store.NewTally(n.calendar)
+		err = s.eachRecord(ctx, q, tenantID, func(r *store.Record) error {
+			if d, found := r.CostDrift(); found {
+				drift = append(drift, d)
+			}
+			return tally.Add(r)
+		})
+		if err != nil {
+			return err
+		}
+		var rows []totalRow
+		if err := q.SelectContext(ctx, &rows, selectAllTotals, tenantID); err != nil {
+			return err
+		}
+		totals, err := s.totals(ctx, q, rows)
+		if err != nil {
+			return err
+		}
+		drift = append(drift, tally.Drift(sorted(totals))...)
+		return nil
+	})
+	return drift, err
+}
+
+// Rebuild implements store.Store.
+func (s *Store) Rebuild(ctx context.Context, tenantID string) error {
+	return s.write(ctx, "rebuild", time.Time{}, func(t *tx) error {
+		n, err := t.lockOne(ctx, tenantID, false)
+		if err != nil || n == nil {
+			return err
+		}
+		n.stale = true
+		return t.rebuild(ctx, n)
+	}, nil)
+}
+
+const deleteTotals = `
+DELETE FROM usage_totals
+WHERE tenant = $1`
+
+// rebuild replaces a tenant's totals by what its records add up to by its calendar.
+func (t *tx) rebuild(ctx context.Context, n *tenant) error {
+	tally := store.NewTally(n.calendar)
+	if err := t.store.eachRecord(ctx, t, n.row.ID, tally.Add); err != nil {
+		return err
+	}
+	if _, err := t.ExecContext(ctx, deleteTotals, n.row.ID); err != nil {
+		return err
+	}
+	for _, sum := range tally.Totals() {
+		model, ok := t.store.dictionary.modelNumber(modelName{sum.Provider, sum.Model})
+		if !ok {
+			return unnumbered(sum.Model) // it has just been read
+		}
+		n.change(&total{Total: sum, model: model})
+	}
+	return t.writeTotals(ctx)
+}
+
+// eachPage is how many records are read at once where all are.
+const eachPage = 2000
+
+const selectAllRecords = `
+SELECT` + recordColumns + `
+FROM usage_records AS r
+WHERE r.tenant = $1
+  AND ($2::timestamptz IS NULL OR (r.at, r.id) > ($2, $3::text))
+  AND r.at >= COALESCE($2::timestamptz, '-infinity')
+ORDER BY r.at, r.id
+LIMIT $4`
+
+// eachRecord hands every record of a tenant to fn, in the order of time. It reads in pages, so that the ledger need not
+// fit into memory.
+func (s *Store) eachRecord(ctx context.Context, q queryer, tenantID string, fn func(*store.Record) error) error {
+	var after store.Position
+	for {
+		var rows []recordRow
+		err := q.SelectContext(ctx, &rows, selectAllRecords, tenantID, timestamp(after.At), after.ID, eachPage)
+		if err != nil {
+			return err
+		}
+		records, err := s.records(ctx, q, rows)
+		if err != nil {
+			return err
+		}
+		for i := range records {
+			if err := fn(&records[i]); err != nil {
+				return err
+			}
+		}
+		if len(records) < eachPage {
+			return nil
+		}
+		last := &records[len(records)-1]
+		after = store.Position{At: last.At, ID: last.ID}
+	}
+}
