@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -67,9 +68,9 @@ type tenant struct {
 	row      store.Tenant
 	quota    store.Quota
 	calendar store.Calendar
+	months   map[int64]*period // by start
 	// The periods last asked for: most calls lie in the same ones as the call before.
-	day, month store.Period
-	totals     map[totalsKey]*periodTotals
+	month, day *period
 	dirty      []*total
 	// Holds that nobody settled or released and alerts whose period has not ended, as of the instants beside them; not
 	// there before they are read.
@@ -79,71 +80,107 @@ type tenant struct {
 	read                  struct{ holds, alerts bool }
 }
 
-// totalsKey names one period of a tenant.
-type totalsKey struct {
-	window store.Window
-	start  int64
-}
-
-// periodTotals are all totals of one period.
-type periodTotals struct {
+// period is a month or a day of a tenant, with the totals of all models in it.
+type period struct {
+	store.Period
 	byModel map[int32]*total
 	list    []*store.Total
+	days    map[int64]*period // of a month: those that were read, by start
 }
 
-// total is a total and the number of its model.
+// total is a total and the number of its model. That of a month has the last day in it, which is stored in its row.
 type total struct {
 	store.Total
-	model int32
-	dirty bool
+	model   int32
+	dirty   bool
+	lastDay *total
 }
 
-func (p *periodTotals) add(row *total) {
+func newPeriod(span store.Period) *period {
+	return &period{Period: span, byModel: make(map[int32]*total)}
+}
+
+func (p *period) add(row *total) {
 	p.byModel[row.model] = row
 	p.list = append(p.list, &row.Total)
 }
 
-// period is the period of the window that contains at.
-func (n *tenant) period(w store.Window, at time.Time) store.Period {
-	current := &n.month
-	if w == store.Day {
-		current = &n.day
+// monthAt returns the month that contains at, and whether it was there already or has yet to be read.
+func (n *tenant) monthAt(at time.Time) (month *period, known bool) {
+	if n.month != nil && n.month.Contains(at) {
+		return n.month, true
 	}
-	if !current.Contains(at) {
-		*current = n.calendar.Period(w, at)
+	span := n.calendar.Month(at)
+	month, known = n.months[span.Start.UnixMicro()]
+	if !known {
+		month = newPeriod(span)
+		month.days = make(map[int64]*period)
+		n.months[span.Start.UnixMicro()] = month
 	}
-	return *current
+	n.month, n.day = month, nil
+	return month, known
 }
 
-// periodTotals returns the totals of the period that contains at, which load has read.
-func (n *tenant) periodTotals(w store.Window, at time.Time) (*periodTotals, store.Period) {
-	period := n.period(w, at)
-	return n.totals[totalsKey{w, period.Start.UnixMicro()}], period
-}
-
-// total returns the total of a model in the period that contains at, an empty one when there is none.
-func (n *tenant) total(w store.Window, at time.Time, model int32, r *store.Record) *total {
-	p, period := n.periodTotals(w, at)
-	row := p.byModel[model]
-	if row == nil {
-		row = &total{model: model, Total: store.Total{
-			TenantID: n.row.ID, Window: w, Start: period.Start, Provider: r.Provider, Model: r.Model,
-		}}
-		p.add(row)
+// dayAt returns the day that contains at, its month, and whether the day was there already or has yet to be read.
+func (n *tenant) dayAt(at time.Time) (day, month *period, known bool) {
+	month, _ = n.monthAt(at)
+	if n.day != nil && n.day.Contains(at) {
+		return n.day, month, true
 	}
-	return row
+	span := n.calendar.Day(at)
+	day, known = month.days[span.Start.UnixMicro()]
+	if !known {
+		day = newPeriod(span)
+		month.days[span.Start.UnixMicro()] = day
+	}
+	n.day = day
+	return day, month, known
 }
 
-// count changes the totals of both periods that a record lies in, or neither.
+// count changes the totals of both periods that a record lies in, which load has read, or returns ErrOverflow and
+// changes neither.
 func (n *tenant) count(model int32, r *store.Record, add func(*store.Total, *store.Record) bool) error {
-	day, month := n.total(store.Day, r.At, model, r), n.total(store.Month, r.At, model, r)
+	day, month, _ := n.dayAt(r.At)
+	ofMonth := month.byModel[model]
+	if ofMonth == nil {
+		ofMonth = &total{model: model, Total: store.Total{
+			TenantID: n.row.ID, Window: store.Month, Start: month.Start, Provider: r.Provider, Model: r.Model,
+		}}
+	}
 	// The month has all that the day has, so what fits into the month fits into the day.
-	if !add(&month.Total, r) || !add(&day.Total, r) {
+	if !add(&ofMonth.Total, r) {
 		return store.ErrOverflow
 	}
-	n.change(day)
-	n.change(month)
+	ofDay := day.byModel[model]
+	if ofDay == nil {
+		ofDay = &total{model: model, Total: store.Total{
+			TenantID: n.row.ID, Window: store.Day, Start: day.Start, Provider: r.Provider, Model: r.Model,
+		}}
+		day.add(ofDay)
+		n.begin(month, ofMonth, ofDay)
+	}
+	if !add(&ofDay.Total, r) {
+		return fmt.Errorf("a day has more than its month: %w", store.ErrCorrupt)
+	}
+	n.change(ofMonth)
+	if ofMonth.lastDay != ofDay {
+		n.change(ofDay)
+	}
 	return nil
+}
+
+// begin puts a model's new day into its month: as its last one, if it is.
+func (n *tenant) begin(month *period, ofMonth, ofDay *total) {
+	last := ofMonth.lastDay
+	if last == nil {
+		month.add(ofMonth)
+	}
+	if last == nil || last.Start.Before(ofDay.Start) {
+		ofMonth.lastDay = ofDay
+		if last != nil {
+			n.change(last)
+		}
+	}
 }
 
 // change marks a total as one to write.
@@ -154,28 +191,40 @@ func (n *tenant) change(row *total) {
 	}
 }
 
+// trim bounds what is kept of a tenant's past.
+func (n *tenant) trim() {
+	const months, days = 3, 4 // this one, and a few for late calls
+	if len(n.months) > months {
+		clear(n.months)
+		n.month, n.day = nil, nil
+	}
+	if n.month != nil && len(n.month.days) > days {
+		clear(n.month.days)
+		n.day = nil
+	}
+}
+
 // load reads what is not remembered of the tenants that are locked: the totals of the periods of now and of the given
 // instants of each, the live holds and the current alerts. It reads each kind for all tenants at once.
 func (t *tx) load(ctx context.Context, instants map[string][]time.Time) error {
-	var periods []periodKey
+	var months, days []periodKey
 	for id, n := range t.tenants {
-		n.forgetTotals(t.now)
+		n.trim()
 		for _, at := range append(instants[id], t.now) {
-			for _, w := range []store.Window{store.Day, store.Month} {
-				start := n.period(w, at).Start
-				if key := (totalsKey{w, start.UnixMicro()}); n.totals[key] == nil {
-					n.totals[key] = &periodTotals{byModel: make(map[int32]*total)}
-					periods = append(periods, periodKey{id, w, start})
-				}
+			month, known := n.monthAt(at)
+			if !known {
+				months = append(months, periodKey{id, month.Start})
+			}
+			if day, _, known := n.dayAt(at); !known {
+				days = append(days, periodKey{id, day.Start})
 			}
 		}
 	}
-	rows, err := t.store.selectPeriods(ctx, t, periods)
-	if err != nil {
+	if err := t.loadMonths(ctx, months); err != nil {
 		return err
 	}
-	for _, row := range rows {
-		t.tenants[row.TenantID].totals[totalsKey{row.Window, row.Start.UnixMicro()}].add(row)
+	if err := t.loadDays(ctx, days); err != nil {
+		return err
 	}
 	if err := t.loadHolds(ctx); err != nil {
 		return err
@@ -183,26 +232,40 @@ func (t *tx) load(ctx context.Context, instants map[string][]time.Time) error {
 	return t.loadAlerts(ctx)
 }
 
-// forgetTotals drops the totals of periods other than those of now when there are many, after late calls.
-func (n *tenant) forgetTotals(now time.Time) {
-	const periods = 6
-	if len(n.totals) < periods {
-		return
+func (t *tx) loadMonths(ctx context.Context, keys []periodKey) error {
+	rows, err := t.store.selectMonths(ctx, t, keys)
+	for _, row := range rows {
+		t.tenants[row.TenantID].months[row.Start.UnixMicro()].add(row)
 	}
-	day, month := n.period(store.Day, now), n.period(store.Month, now)
-	for key := range n.totals {
-		if key != (totalsKey{store.Day, day.Start.UnixMicro()}) && key != (totalsKey{store.Month, month.Start.UnixMicro()}) {
-			delete(n.totals, key)
+	return err
+}
+
+// loadDays reads days that have rows of their own, and takes those that are the last of their month from there.
+func (t *tx) loadDays(ctx context.Context, keys []periodKey) error {
+	rows, err := t.store.selectDays(ctx, t, keys)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		day, _, _ := t.tenants[row.TenantID].dayAt(row.Start)
+		day.add(row)
+	}
+	for _, key := range keys {
+		day, month, _ := t.tenants[key.tenant].dayAt(key.start)
+		for _, of := range month.byModel {
+			if of.lastDay.Start.Equal(key.start) {
+				day.add(of.lastDay)
+			}
 		}
 	}
+	return nil
 }
 
 // standing returns the tenant as it stands at the transaction's instant. What it points to is the cache's.
 func (t *tx) standing(n *tenant) *store.Standing {
-	month, monthPeriod := n.periodTotals(store.Month, t.now)
-	day, dayPeriod := n.periodTotals(store.Day, t.now)
+	day, month, _ := n.dayAt(t.now)
 	return &store.Standing{
-		Tenant: n.row, Quota: n.quota, At: t.now, Month: monthPeriod, Day: dayPeriod,
+		Tenant: n.row, Quota: n.quota, At: t.now, Month: month.Period, Day: day.Period,
 		MonthTotals: month.list, DayTotals: day.list, Holds: n.liveHolds(t.now), Alerts: n.currentAlerts(t.now),
 	}
 }

@@ -32,43 +32,62 @@ WITH keys AS (
 	            $16::text[], $17::text[], $18::text[], $19::text[], $20::text[], $21::bigint[])
 		AS g (tenant, id, at, recorded_at, latency, model, prices, conditions, status, at_given, lines, picodollars, unpriced,
 			endpoint, error, user_id, ip, tags, hold, settlement, overage)
-	ON CONFLICT DO NOTHING
-), totals AS (
-	INSERT INTO usage_totals (tenant, start, per, model, calls, errors, unpriced, cost, meters)
-	SELECT g.tenant, g.start, g.per, g.model, g.calls, g.errors, g.unpriced, g.picodollars * 0.000000000001, g.meters
-	FROM unnest($22::text[], $23::timestamptz[], $24::text[], $25::integer[], $26::bigint[], $27::bigint[], $28::bigint[],
-	            $29::bigint[], $30::bytea[])
-		AS g (tenant, start, per, model, calls, errors, unpriced, picodollars, meters)
-	ON CONFLICT (tenant, start, per, model) DO UPDATE
+), months AS (
+	INSERT INTO usage_months (
+		tenant, start, model, calls, errors, unpriced, cost, meters,
+		day, day_calls, day_errors, day_unpriced, day_cost, day_meters)
+	SELECT g.tenant, g.start, g.model, g.calls, g.errors, g.unpriced, g.picodollars * 0.000000000001, g.meters,
+	       g.day, g.day_calls, g.day_errors, g.day_unpriced, g.day_picodollars * 0.000000000001, g.day_meters
+	FROM unnest($22::text[], $23::timestamptz[], $24::integer[], $25::bigint[], $26::bigint[], $27::bigint[], $28::bigint[],
+	            $29::bytea[], $30::timestamptz[], $31::bigint[], $32::bigint[], $33::bigint[], $34::bigint[], $35::bytea[])
+		AS g (tenant, start, model, calls, errors, unpriced, picodollars, meters,
+			day, day_calls, day_errors, day_unpriced, day_picodollars, day_meters)
+	ON CONFLICT (tenant, start, model) DO UPDATE
 	SET calls = excluded.calls,
 	    errors = excluded.errors,
 	    unpriced = excluded.unpriced,
 	    cost = excluded.cost,
-	    meters = excluded.meters
+	    meters = excluded.meters,
+	    day = excluded.day,
+	    day_calls = excluded.day_calls,
+	    day_errors = excluded.day_errors,
+	    day_unpriced = excluded.day_unpriced,
+	    day_cost = excluded.day_cost,
+	    day_meters = excluded.day_meters
 )
 SELECT count(*)
 FROM keys`
 
 // insertRecords returns how many of the records were new.
 func (t *tx) insertRecords(ctx context.Context, records []*store.Record) (inserted int, err error) {
-	c := newRecordColumns(len(records))
+	c := newRecordLists(len(records))
 	for i, r := range records {
 		if err := c.set(i, r, t.store); err != nil {
 			return 0, err
 		}
 	}
-	s, err := t.changedTotals()
+	months, lastDays, days, err := t.changedTotals()
 	if err != nil {
+		return 0, err
+	}
+	if err := t.writeDays(ctx, &days); err != nil {
 		return 0, err
 	}
 	err = t.GetContext(ctx, &inserted, insertRecordsSQL,
 		c.tenants, c.ids, c.ats, c.recorded, c.latencies, c.models, c.prices, c.conditions, c.statuses, c.given, c.lines,
 		c.picods, c.unpriced, c.endpoints, c.errors, c.users, c.ips, c.tags, c.holds, c.settlements, c.overages,
-		s.tenants, s.starts, s.pers, s.models, s.calls, s.errors, s.unpriced, s.picods, s.meters)
+		months.tenants, months.starts, months.models, months.calls, months.errors, months.unpriced, months.picods, months.meters,
+		lastDays.starts, lastDays.calls, lastDays.errors, lastDays.unpriced, lastDays.picods, lastDays.meters)
 	return inserted, err
 }
 
-// recordColumns are the arguments that insert records, one list for each column.
+// writeTotals writes the totals that have changed, without any record.
+func (t *tx) writeTotals(ctx context.Context) error {
+	_, err := t.insertRecords(ctx, nil)
+	return err
+}
+
+// recordLists are the arguments that insert records, one list for each column.
 type recordLists struct {
 	tenants, ids, unpriced, endpoints, errors, users, ips, tags, holds, settlements []string
 	ats, recorded                                                                   []time.Time
@@ -78,7 +97,7 @@ type recordLists struct {
 	lines                                                                           [][]byte
 }
 
-func newRecordColumns(n int) *recordLists {
+func newRecordLists(n int) *recordLists {
 	texts, times, numbers, small := make([]string, 10*n), make([]time.Time, 2*n), make([]int64, 3*n), make([]int32, 4*n)
 	text := func(i int) []string { return texts[i*n : (i+1)*n : (i+1)*n] }
 	return &recordLists{

@@ -113,7 +113,7 @@ WHERE r.tenant = g.tenant
   AND r.id = g.id`
 
 func (t *tx) updatePrices(ctx context.Context, records []*store.Record) error {
-	c := newRecordColumns(len(records))
+	c := newRecordLists(len(records))
 	for i, r := range records {
 		if err := c.set(i, r, t.store); err != nil {
 			return err

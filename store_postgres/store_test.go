@@ -3,6 +3,8 @@ package storepostgres_test
 import (
 	"testing"
 
+	"github.com/acf68eca/usage/internal/pgtest"
+
 	"github.com/acf68eca/usage/store"
 	"github.com/acf68eca/usage/store/storetest"
 	storepostgres "github.com/acf68eca/usage/store_postgres"
@@ -21,4 +23,16 @@ func newDB(t testing.TB) storetest.Open {
 
 func TestStore(t *testing.T) { storetest.Run(t, newDB) }
 
-func BenchmarkStore(b *testing.B) { storetest.Bench(b, newDB) }
+func BenchmarkStore(b *testing.B) {
+	server := durable(b)
+	storetest.Bench(b, func(t testing.TB) storetest.Open {
+		schema := "test_" + pgtest.Name()
+		return func(t testing.TB) store.Store {
+			st, err := storepostgres.OpenConfig(t.Context(), server, storepostgres.Config{Schema: schema})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return st
+		}
+	})
+}

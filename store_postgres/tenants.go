@@ -25,7 +25,7 @@ type tenantRow struct {
 
 // tenant unpacks a row.
 func (r *tenantRow) tenant() (*tenant, error) {
-	n := &tenant{totals: make(map[totalsKey]*periodTotals), row: store.Tenant{
+	n := &tenant{months: make(map[int64]*period), row: store.Tenant{
 		ID: r.Tenant, Name: r.Name, TimeZone: r.TimeZone, BillingDay: r.BillingDay,
 		Suspended: r.Suspended, CreatedAt: r.CreatedAt.UTC(),
 	}}
@@ -279,18 +279,22 @@ func (s *Store) Standing(ctx context.Context, tenantID string, at time.Time) (st
 // standing reads what tx.standing has cached.
 func (s *Store) standing(ctx context.Context, q queryer, standing *store.Standing) error {
 	id := standing.Tenant.ID
-	rows, err := s.selectPeriods(ctx, q, []periodKey{
-		{id, store.Month, standing.Month.Start}, {id, store.Day, standing.Day.Start},
-	})
+	months, err := s.selectMonths(ctx, q, []periodKey{{id, standing.Month.Start}})
 	if err != nil {
 		return err
 	}
-	for _, row := range rows {
-		if row.Window == store.Month {
-			standing.MonthTotals = append(standing.MonthTotals, &row.Total)
-		} else {
-			standing.DayTotals = append(standing.DayTotals, &row.Total)
+	days, err := s.selectDays(ctx, q, []periodKey{{id, standing.Day.Start}})
+	if err != nil {
+		return err
+	}
+	for _, month := range months {
+		standing.MonthTotals = append(standing.MonthTotals, &month.Total)
+		if month.lastDay.Start.Equal(standing.Day.Start) {
+			days = append(days, month.lastDay)
 		}
+	}
+	for _, day := range days {
+		standing.DayTotals = append(standing.DayTotals, &day.Total)
 	}
 	if standing.Holds, err = s.selectHolds(ctx, q, []string{id}, standing.At); err != nil {
 		return err

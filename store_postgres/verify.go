@@ -2,15 +2,11 @@ package storepostgres
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/acf68eca/usage/store"
 )
-
-const selectAllTotals = `
-SELECT tenant, start, per, model, calls, errors, unpriced, (cost * 1000000000000)::bigint AS picods, meters
-FROM usage_totals
-WHERE tenant = $1`
 
 // Verify implements store.Store. It reads one snapshot; as long as it does, the server keeps the rows that others have
 // replaced since.
@@ -21,7 +17,7 @@ func (s *Store) Verify(ctx context.Context, tenantID string) (drift []store.Drif
 		if err != nil || !exists {
 			return err
 		}
-		tally := store.NewTally(n.calendar)
+		tally, stored := store.NewTally(n.calendar), []store.Total(nil)
 		err = s.eachRecord(ctx, q, tenantID, func(r *store.Record) error {
 			if d, found := r.CostDrift(); found {
 				drift = append(drift, d)
@@ -31,15 +27,14 @@ func (s *Store) Verify(ctx context.Context, tenantID string) (drift []store.Drif
 		if err != nil {
 			return err
 		}
-		var rows []totalRow
-		if err := q.SelectContext(ctx, &rows, selectAllTotals, tenantID); err != nil {
-			return err
+		for _, w := range []store.Window{store.Day, store.Month} {
+			totals, err := s.listTotals(ctx, q, tenantID, w, time.Time{}, time.Time{})
+			if err != nil {
+				return err
+			}
+			stored = append(stored, totals...)
 		}
-		totals, err := s.totals(ctx, q, rows)
-		if err != nil {
-			return err
-		}
-		drift = append(drift, tally.Drift(sorted(totals))...)
+		drift = append(drift, tally.Drift(stored)...)
 		return nil
 	})
 	return drift, err
@@ -57,8 +52,12 @@ func (s *Store) Rebuild(ctx context.Context, tenantID string) error {
 	}, nil)
 }
 
-const deleteTotals = `
-DELETE FROM usage_totals
+const deleteMonths = `
+DELETE FROM usage_months
+WHERE tenant = $1`
+
+const deleteDays = `
+DELETE FROM usage_days
 WHERE tenant = $1`
 
 // rebuild replaces a tenant's totals by what its records add up to by its calendar.
@@ -67,17 +66,41 @@ func (t *tx) rebuild(ctx context.Context, n *tenant) error {
 	if err := t.store.eachRecord(ctx, t, n.row.ID, tally.Add); err != nil {
 		return err
 	}
-	if _, err := t.ExecContext(ctx, deleteTotals, n.row.ID); err != nil {
+	for _, statement := range []string{deleteMonths, deleteDays} {
+		if _, err := t.ExecContext(ctx, statement, n.row.ID); err != nil {
+			return err
+		}
+	}
+	if err := t.addTotals(n, tally.Totals()); err != nil {
 		return err
 	}
-	for _, sum := range tally.Totals() {
+	return t.writeTotals(ctx)
+}
+
+// addTotals takes all totals of a tenant that has none, by window and start: days, and then months.
+func (t *tx) addTotals(n *tenant, totals []store.Total) error {
+	type monthOf struct {
+		model int32
+		start int64
+	}
+	months := make(map[monthOf]*total)
+	for _, sum := range slices.Backward(totals) { // the months, and then their days from the last one on
 		model, ok := t.store.dictionary.modelNumber(modelName{sum.Provider, sum.Model})
 		if !ok {
 			return unnumbered(sum.Model) // it has just been read
 		}
-		n.change(&total{Total: sum, model: model})
+		row, key := &total{Total: sum, model: model}, monthOf{model, n.calendar.Month(sum.Start).Start.UnixMicro()}
+		switch month := months[key]; {
+		case sum.Window == store.Month:
+			months[key] = row
+			n.change(row)
+		case month.lastDay == nil:
+			month.lastDay = row
+		default:
+			n.change(row)
+		}
 	}
-	return t.writeTotals(ctx)
+	return nil
 }
 
 // eachPage is how many records are read at once where all are.

@@ -43,7 +43,8 @@ CREATE TABLE usage_keys (
 	PRIMARY KEY (tenant, id)
 );
 
--- The ledger: one row for each call, in one partition for each month (UTC) of at, made by the store.
+-- The ledger: one row for each call, in one partition for each month (UTC) of at, made by the store. It has no key of its
+-- own: a row is added in the statement that adds its key above, or not at all.
 CREATE TABLE usage_records (
 	at          timestamptz NOT NULL,
 	recorded_at timestamptz NOT NULL,
@@ -66,24 +67,44 @@ CREATE TABLE usage_records (
 	hold        text,
 	settlement  text,
 	overage     numeric(38,12) CHECK (overage BETWEEN 0 AND 9223372.036854775807),                  -- NULL when none
-	CHECK ((cost IS NULL) = (unpriced IS NOT NULL)),
-	PRIMARY KEY (tenant, at, id)
+	CHECK ((cost IS NULL) = (unpriced IS NOT NULL))
 ) PARTITION BY RANGE (at);
 
--- Totals: one row for each model that a tenant used in a period, its meters packed into one value. Half of each page is
--- left free, so that a row that is written again stays on its page and its index is left alone.
-CREATE TABLE usage_totals (
+CREATE INDEX usage_records_at ON usage_records (tenant, at);
+
+-- Totals: one row for each model that a tenant used in a month, and in the same row the last day of that month on which
+-- it was used: a call then writes one row of totals and not two. When a later day begins, the day before it gets a row of
+-- its own in usage_days. Half of each page is left free, so that a row that is written again stays on its page and its
+-- index is left alone.
+CREATE TABLE usage_months (
+	start        timestamptz NOT NULL,
+	calls        bigint      NOT NULL,
+	errors       bigint      NOT NULL,
+	unpriced     bigint      NOT NULL,
+	day          timestamptz NOT NULL,       -- start of the last day
+	day_calls    bigint      NOT NULL,
+	day_errors   bigint      NOT NULL,
+	day_unpriced bigint      NOT NULL,
+	model        integer     NOT NULL,
+	tenant       text COLLATE "C" NOT NULL,
+	cost         numeric(38,12) NOT NULL CHECK (cost BETWEEN -9223372.036854775807 AND 9223372.036854775807),
+	day_cost     numeric(38,12) NOT NULL CHECK (day_cost BETWEEN -9223372.036854775807 AND 9223372.036854775807),
+	meters       bytea       NOT NULL,       -- see encode.go
+	day_meters   bytea       NOT NULL,
+	PRIMARY KEY (tenant, start, model)
+) WITH (fillfactor = 50);
+
+CREATE TABLE usage_days (
 	start    timestamptz NOT NULL,
 	calls    bigint      NOT NULL,
 	errors   bigint      NOT NULL,
 	unpriced bigint      NOT NULL,
 	model    integer     NOT NULL,
 	tenant   text COLLATE "C" NOT NULL,
-	per      text        NOT NULL CHECK (per IN ('day', 'month')),
 	cost     numeric(38,12) NOT NULL CHECK (cost BETWEEN -9223372.036854775807 AND 9223372.036854775807),
-	meters   bytea       NOT NULL,           -- see encode.go
-	PRIMARY KEY (tenant, start, per, model)
-) WITH (fillfactor = 50);
+	meters   bytea       NOT NULL,
+	PRIMARY KEY (tenant, start, model)
+);
 
 CREATE TABLE usage_holds (
 	tenant     text COLLATE "C" NOT NULL,

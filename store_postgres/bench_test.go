@@ -1,0 +1,209 @@
+package storepostgres_test
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/jmoiron/sqlx"
+	"github.com/shopspring/decimal"
+
+	"github.com/acf68eca/usage"
+	"github.com/acf68eca/usage/internal/pgtest"
+	storepostgres "github.com/acf68eca/usage/store_postgres"
+)
+
+// What the benchmarks of the write path log: calls of a number of tenants to eight models, in a fixed shuffled order.
+var benchModels = [...]string{
+	"gpt-4o-2024-08-06", "gpt-4o-mini-2024-07-18", "gpt-4.1-2025-04-14", "gpt-4.1-mini-2025-04-14",
+	"gpt-5", "gpt-5-mini-2025-08-07", "gpt-5.4-2026-03-05", "o3-2025-04-16",
+}
+
+func benchTenant(i, tenants int) string { return fmt.Sprintf("tenant-%04d", i*7919%tenants) }
+
+func benchCall(i, tenants int) usage.OpenAICall {
+	return usage.OpenAICall{
+		TenantID: benchTenant(i, tenants), Model: benchModels[i/tenants%len(benchModels)], ServiceTier: "default",
+		InputTokens: 2_006 + int64(i%100), CachedInputTokens: 1_024, OutputTokens: 300 + int64(i%50),
+		Endpoint: "/v1/chat/completions", Status: 200, Latency: 820 * time.Millisecond,
+	}
+}
+
+var benchLoads = []struct {
+	name    string
+	tenants int
+}{{"tenants=1000", 1000}, {"hot", 1}}
+
+// closedLoop has callers call until b.N calls are made, and reports calls a second and the 99th percentile.
+func closedLoop(b *testing.B, callers int, call func(i int) error) {
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	latencies := make([][]time.Duration, callers)
+	b.ResetTimer()
+	start := time.Now()
+	for c := range callers {
+		wg.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= b.N {
+					return
+				}
+				began := time.Now()
+				if err := call(i); err != nil {
+					b.Error(err)
+					return
+				}
+				latencies[c] = append(latencies[c], time.Since(began))
+			}
+		})
+	}
+	wg.Wait()
+	elapsed := time.Since(start)
+	b.StopTimer()
+	all := slices.Concat(latencies...)
+	slices.Sort(all)
+	b.ReportMetric(float64(b.N)/elapsed.Seconds(), "calls/s")
+	if len(all) > 0 {
+		b.ReportMetric(float64(all[len(all)*99/100].Microseconds())/1000, "p99-ms")
+	}
+}
+
+// durable is a server of the benchmark's own that syncs commits to disk.
+func durable(b *testing.B) string {
+	b.Helper()
+	s, err := pgtest.Start(pgtest.Config{Durable: true, Settings: []string{"log_min_duration_statement = 0", "log_parameter_max_length = 0", "log_line_prefix = '%m [%p] '"}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { os.WriteFile("/tmp/pg.log", []byte(s.Log()), 0o644); s.Close() })
+	return s.DSN()
+}
+
+// pool is the pool of 16 that both sides have.
+func pool(b *testing.B, dsn string) *sql.DB {
+	b.Helper()
+	cfg, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		b.Fatal(err)
+	}
+	db := stdlib.OpenDB(*cfg)
+	b.Cleanup(func() { db.Close() })
+	db.SetMaxOpenConns(16)
+	db.SetMaxIdleConns(16)
+	return db
+}
+
+func benchTracker(b *testing.B, dsn string, tenants int) *usage.Tracker {
+	b.Helper()
+	st, err := storepostgres.New(b.Context(), pool(b, dsn), storepostgres.Config{Schema: "bench_" + pgtest.Name()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	tracker, err := usage.New(st, usage.Config{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for i := range tenants {
+		err := tracker.SetQuota(b.Context(), usage.Quota{
+			TenantID:      benchTenant(i, tenants),
+			Limits:        []usage.Limit{{Meter: usage.Cost, Max: decimal.NewFromInt(1_000_000)}},
+			AlertPercents: []int{80, 100},
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	return tracker
+}
+
+// alternative is what a host writes by hand: one transaction for each call.
+type alternative struct{ db *sqlx.DB }
+
+const alternativeSchema = `
+DROP SCHEMA IF EXISTS alternative CASCADE;
+CREATE SCHEMA alternative;
+CREATE TABLE alternative.log (
+	id text PRIMARY KEY, tenant text NOT NULL, at timestamptz NOT NULL, model text NOT NULL,
+	input bigint NOT NULL, cached bigint NOT NULL, output bigint NOT NULL, cost numeric(38,12) NOT NULL,
+	endpoint text NOT NULL, status integer NOT NULL, latency bigint NOT NULL);
+CREATE INDEX log_at ON alternative.log (tenant, at);
+CREATE TABLE alternative.months (
+	tenant text NOT NULL, month text NOT NULL, model text NOT NULL, calls bigint NOT NULL, tokens bigint NOT NULL,
+	cost numeric(38,12) NOT NULL, PRIMARY KEY (tenant, month, model)) WITH (fillfactor = 50);
+CREATE TABLE alternative.quotas (tenant text PRIMARY KEY, max numeric(38,12) NOT NULL);`
+
+func newAlternative(b *testing.B, dsn string, tenants int) alternative {
+	b.Helper()
+	db := sqlx.NewDb(pool(b, dsn), "pgx")
+	db.MustExec(alternativeSchema)
+	for i := range tenants {
+		db.MustExec(`INSERT INTO alternative.quotas VALUES ($1, 1000000)`, benchTenant(i, tenants))
+	}
+	return alternative{db}
+}
+
+func (a alternative) log(ctx context.Context, c usage.OpenAICall) error {
+	tx, err := a.db.BeginTxx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	id, err := uuid.NewV7()
+	if err != nil {
+		return err
+	}
+	now, cost := time.Now(), decimal.New(c.InputTokens*2_000_000+c.OutputTokens*8_000_000, -12)
+	_, err = tx.ExecContext(ctx, `INSERT INTO alternative.log VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+		id.String(), c.TenantID, now, c.Model, c.InputTokens, c.CachedInputTokens, c.OutputTokens, cost, c.Endpoint, c.Status,
+		c.Latency.Microseconds())
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO alternative.months AS m VALUES ($1, $2, $3, 1, $4, $5)
+		ON CONFLICT (tenant, month, model) DO UPDATE
+		SET calls = m.calls + 1, tokens = m.tokens + excluded.tokens, cost = m.cost + excluded.cost`,
+		c.TenantID, now.Format("2006-01"), c.Model, c.InputTokens+c.OutputTokens, cost)
+	if err != nil {
+		return err
+	}
+	var limit decimal.Decimal
+	if err := tx.GetContext(ctx, &limit, `SELECT max FROM alternative.quotas WHERE tenant = $1`, c.TenantID); err != nil {
+		return err
+	}
+	if cost.GreaterThan(limit) {
+		return usage.ErrQuotaExceeded
+	}
+	return tx.Commit()
+}
+
+// BenchmarkLogOpenAI is the durable write path, beside the alternative.
+func BenchmarkLogOpenAI(b *testing.B) {
+	dsn := durable(b)
+	for _, load := range benchLoads {
+		for _, callers := range []int{1, 64, 1024} {
+			name := fmt.Sprintf("%s/callers=%d", load.name, callers)
+			b.Run(name+"/alternative", func(b *testing.B) {
+				alt := newAlternative(b, dsn, load.tenants)
+				closedLoop(b, callers, func(i int) error {
+					return alt.log(context.Background(), benchCall(i, load.tenants))
+				})
+			})
+			b.Run(name+"/usage", func(b *testing.B) {
+				tracker := benchTracker(b, dsn, load.tenants)
+				closedLoop(b, callers, func(i int) error {
+					_, err := tracker.LogOpenAI(context.Background(), benchCall(i, load.tenants))
+					return err
+				})
+			})
+		}
+	}
+}
