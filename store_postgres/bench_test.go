@@ -80,7 +80,7 @@ func closedLoop(b *testing.B, callers int, call func(i int) error) {
 // durable is a server of the benchmark's own that syncs commits to disk.
 func durable(b *testing.B) string {
 	b.Helper()
-	s, err := pgtest.Start(pgtest.Config{Durable: true, Settings: []string{"log_min_duration_statement = 0", "log_parameter_max_length = 0", "log_line_prefix = '%m [%p] '"}})
+	s, err := pgtest.Start(pgtest.Config{Durable: true, Settings: []string{"log_line_prefix = '%m [%p] '"}})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -93,6 +93,7 @@ type total struct {
 	store.Total
 	model   int32
 	dirty   bool
+	stored  bool // whether a month has a row
 	lastDay *total
 }
 

@@ -9,14 +9,15 @@ import (
 	"github.com/acf68eca/usage/store"
 )
 
-// insertRecordsSQL adds records with their keys and writes the totals that they changed. Its answer is how many of the
-// keys were new: when it is not all of them, the transaction has to be rolled back.
+// insertRecordsSQL adds records with their keys and writes the totals that they changed: those of months that have a row. Its answer is how many of the keys were new: when it is not all of them, the transaction has to
+// be rolled back. The tenants are locked, so nobody else adds keys of theirs meanwhile, and looking for a key before it is
+// added costs less than ON CONFLICT does.
 const insertRecordsSQL = `
 WITH keys AS (
 	INSERT INTO usage_keys (tenant, id, at)
 	SELECT g.tenant, g.id, g.at
 	FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS g (tenant, id, at)
-	ON CONFLICT DO NOTHING
+	WHERE (SELECT k.at FROM usage_keys AS k WHERE k.tenant = g.tenant AND k.id = g.id) IS NULL
 	RETURNING 1
 ), records AS (
 	INSERT INTO usage_records (
@@ -33,27 +34,25 @@ WITH keys AS (
 		AS g (tenant, id, at, recorded_at, latency, model, prices, conditions, status, at_given, lines, picodollars, unpriced,
 			endpoint, error, user_id, ip, tags, hold, settlement, overage)
 ), months AS (
-	INSERT INTO usage_months (
-		tenant, start, model, calls, errors, unpriced, cost, meters,
-		day, day_calls, day_errors, day_unpriced, day_cost, day_meters)
-	SELECT g.tenant, g.start, g.model, g.calls, g.errors, g.unpriced, g.picodollars * 0.000000000001, g.meters,
-	       g.day, g.day_calls, g.day_errors, g.day_unpriced, g.day_picodollars * 0.000000000001, g.day_meters
+	UPDATE usage_months AS m
+	SET calls = g.calls,
+	    errors = g.errors,
+	    unpriced = g.unpriced,
+	    cost = g.picodollars * 0.000000000001,
+	    meters = g.meters,
+	    day = g.day,
+	    day_calls = g.day_calls,
+	    day_errors = g.day_errors,
+	    day_unpriced = g.day_unpriced,
+	    day_cost = g.day_picodollars * 0.000000000001,
+	    day_meters = g.day_meters
 	FROM unnest($22::text[], $23::timestamptz[], $24::integer[], $25::bigint[], $26::bigint[], $27::bigint[], $28::bigint[],
 	            $29::bytea[], $30::timestamptz[], $31::bigint[], $32::bigint[], $33::bigint[], $34::bigint[], $35::bytea[])
 		AS g (tenant, start, model, calls, errors, unpriced, picodollars, meters,
 			day, day_calls, day_errors, day_unpriced, day_picodollars, day_meters)
-	ON CONFLICT (tenant, start, model) DO UPDATE
-	SET calls = excluded.calls,
-	    errors = excluded.errors,
-	    unpriced = excluded.unpriced,
-	    cost = excluded.cost,
-	    meters = excluded.meters,
-	    day = excluded.day,
-	    day_calls = excluded.day_calls,
-	    day_errors = excluded.day_errors,
-	    day_unpriced = excluded.day_unpriced,
-	    day_cost = excluded.day_cost,
-	    day_meters = excluded.day_meters
+	WHERE m.tenant = g.tenant
+	  AND m.start = g.start
+	  AND m.model = g.model
 )
 SELECT count(*)
 FROM keys`
@@ -66,13 +65,17 @@ func (t *tx) insertRecords(ctx context.Context, records []*store.Record) (insert
 			return 0, err
 		}
 	}
-	months, lastDays, days, err := t.changedTotals()
+	w, err := t.changedTotals()
 	if err != nil {
 		return 0, err
 	}
-	if err := t.writeDays(ctx, &days); err != nil {
+	if err := t.insertMonths(ctx, &w.newMonths, &w.newLastDays); err != nil {
 		return 0, err
 	}
+	if err := t.writeDays(ctx, &w.days); err != nil {
+		return 0, err
+	}
+	months, lastDays := &w.months, &w.lastDays
 	err = t.GetContext(ctx, &inserted, insertRecordsSQL,
 		c.tenants, c.ids, c.ats, c.recorded, c.latencies, c.models, c.prices, c.conditions, c.statuses, c.given, c.lines,
 		c.picods, c.unpriced, c.endpoints, c.errors, c.users, c.ips, c.tags, c.holds, c.settlements, c.overages,

@@ -26,9 +26,14 @@ func (c *totalLists) add(row *total, s *Store) error {
 	return err
 }
 
-// changedTotals are the totals of the locked tenants that have changed, each once however many records changed it:
-// months, the last day of each, and days that have rows of their own.
-func (t *tx) changedTotals() (months, lastDays, days totalLists, err error) {
+// changedTotals are the totals of the locked tenants that have changed, each once however many records changed it.
+type changedTotals struct {
+	months, lastDays       totalLists // months that have a row, and the last day of each
+	newMonths, newLastDays totalLists // months that have none yet
+	days                   totalLists // days with rows of their own
+}
+
+func (t *tx) changedTotals() (c changedTotals, err error) {
 	var changed []*total
 	for _, n := range t.tenants {
 		changed = append(changed, n.dirty...)
@@ -39,16 +44,45 @@ func (t *tx) changedTotals() (months, lastDays, days totalLists, err error) {
 	})
 	for _, row := range changed {
 		row.dirty = false
-		if row.Window == store.Day {
-			err = days.add(row, t.store)
-		} else if err = months.add(row, t.store); err == nil {
-			err = lastDays.add(row.lastDay, t.store)
-		}
-		if err != nil {
-			return months, lastDays, days, err
+		if err = c.add(row, t.store); err != nil {
+			return c, err
 		}
 	}
-	return months, lastDays, days, nil
+	return c, nil
+}
+
+func (c *changedTotals) add(row *total, s *Store) error {
+	if row.Window == store.Day {
+		return c.days.add(row, s)
+	}
+	months, lastDays := &c.months, &c.lastDays
+	if !row.stored {
+		months, lastDays, row.stored = &c.newMonths, &c.newLastDays, true
+	}
+	if err := months.add(row, s); err != nil {
+		return err
+	}
+	return lastDays.add(row.lastDay, s)
+}
+
+const insertMonths = `
+INSERT INTO usage_months (
+	tenant, start, model, calls, errors, unpriced, cost, meters, day, day_calls, day_errors, day_unpriced, day_cost, day_meters)
+SELECT g.tenant, g.start, g.model, g.calls, g.errors, g.unpriced, g.picodollars * 0.000000000001, g.meters,
+       g.day, g.day_calls, g.day_errors, g.day_unpriced, g.day_picodollars * 0.000000000001, g.day_meters
+FROM unnest($1::text[], $2::timestamptz[], $3::integer[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bytea[],
+            $9::timestamptz[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bytea[])
+	AS g (tenant, start, model, calls, errors, unpriced, picodollars, meters,
+		day, day_calls, day_errors, day_unpriced, day_picodollars, day_meters)`
+
+// insertMonths stores months of models that had none.
+func (t *tx) insertMonths(ctx context.Context, m, d *totalLists) error {
+	if len(m.tenants) == 0 {
+		return nil
+	}
+	_, err := t.ExecContext(ctx, insertMonths, m.tenants, m.starts, m.models, m.calls, m.errors, m.unpriced, m.picods, m.meters,
+		d.starts, d.calls, d.errors, d.unpriced, d.picods, d.meters)
+	return err
 }
 
 const upsertDays = `
@@ -181,7 +215,7 @@ func (s *Store) months(ctx context.Context, q queryer, rows []monthRow) ([]*tota
 	}
 	days, err := s.totals(ctx, q, store.Day, ofDays)
 	for i := range days {
-		months[i].lastDay = days[i]
+		months[i].lastDay, months[i].stored = days[i], true
 	}
 	return months, err
 }
