@@ -8,7 +8,6 @@ import (
 	"crypto/rand"
 	"database/sql"
 	"errors"
-	"fmt"
 	"net/url"
 	"os"
 	"strings"
@@ -111,19 +110,10 @@ func (s *Server) Exec(ctx context.Context, statement string) error {
 }
 
 // WithDatabase returns a DSN for another database of the same server.
-func WithDatabase(dsn, name string) (string, error) { return with(dsn, "dbname", name) }
+func WithDatabase(dsn, name string) (string, error) { return With(dsn, "dbname", name) }
 
-// WithAddress returns a DSN for the same database at another host and port.
-func WithAddress(dsn, host, port string) (string, error) {
-	dsn, err := with(dsn, "host", host)
-	if err != nil {
-		return "", err
-	}
-	return with(dsn, "port", port)
-}
-
-// with sets one keyword of a DSN.
-func with(dsn, keyword, value string) (string, error) {
+// With returns a DSN with one keyword, such as host or application_name, set to another value.
+func With(dsn, keyword, value string) (string, error) {
 	if _, err := pgx.ParseConfig(dsn); err != nil {
 		return "", err
 	}
@@ -139,11 +129,8 @@ func with(dsn, keyword, value string) (string, error) {
 	case "dbname":
 		query.Del(keyword)
 		u.Path = "/" + value
-	case "host", "port":
-		u.Host = ""
-		query.Set(keyword, value)
 	default:
-		return "", fmt.Errorf("pgtest: keyword %q", keyword)
+		query.Set(keyword, value) // counts more than what stands before it
 	}
 	u.RawQuery = query.Encode()
 	return u.String(), nil

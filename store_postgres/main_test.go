@@ -1,0 +1,61 @@
+package storepostgres_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"testing"
+
+	"github.com/acf68eca/usage/internal/pgtest"
+	storepostgres "github.com/acf68eca/usage/store_postgres"
+)
+
+// Some tests need other processes on the same ledger: the test binary runs itself with this variable set to a role, and
+// with the DSN, the schema and a number that tells it from the others as its arguments.
+const roleVariable = "USAGE_POSTGRES_TEST_ROLE"
+
+func TestMain(m *testing.M) {
+	if role, ok := roles[os.Getenv(roleVariable)]; ok {
+		if err := play(role, os.Args[1], os.Args[2], os.Args[3]); err != nil {
+			say("failed: %v", err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	server, err := pgtest.Open()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err) //nolint:errcheck // the exit code tells too
+		return 1
+	}
+	storepostgres.Server = server
+	code := m.Run()
+	if err := server.Close(); err != nil {
+		fmt.Fprintln(os.Stderr, err) //nolint:errcheck // the exit code tells too
+		return 1
+	}
+	return code
+}
+
+// play opens the ledger, waits for its standard input to end, so that processes begin together, and plays the role.
+func play(role role, dsn, schema, number string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), processLimit)
+	defer cancel()
+	n, err := strconv.Atoi(number)
+	if err != nil {
+		return err
+	}
+	tracker, done, err := openTracker(ctx, dsn, schema, crashClock)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if err := ready(); err != nil {
+		return err
+	}
+	return role(ctx, tracker, n)
+}
