@@ -204,6 +204,7 @@ func (t *tx) insertHolds(ctx context.Context, holds []*store.Hold) (int, error) 
 		models, packed, picods = append(models, model), append(packed, lines), append(picods, int64(h.Cost))
 		created, expires = append(created, h.CreatedAt), append(expires, h.ExpiresAt)
 	}
+	t.witness = recordKey{holds[0].TenantID, holds[0].ID}
 	result, err := t.ExecContext(ctx, insertHolds, tenants, ids, models, packed, picods, owners, created, expires)
 	if err != nil {
 		return 0, err

@@ -65,6 +65,9 @@ func (t *tx) insertRecords(ctx context.Context, records []*store.Record) (insert
 			return 0, err
 		}
 	}
+	if len(records) > 0 {
+		t.witness = recordKey{records[0].TenantID, records[0].ID}
+	}
 	w, err := t.changedTotals()
 	if err != nil {
 		return 0, err

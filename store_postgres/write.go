@@ -27,6 +27,8 @@ type tx struct {
 	now   time.Time
 	// number is the server's number of the transaction; 0 before it has locked a tenant.
 	number int64
+	// witness is a record or a hold that it adds.
+	witness recordKey
 	// tenants are those that it has locked, by id, and taken out of the cache.
 	tenants map[string]*tenant
 }
@@ -128,8 +130,13 @@ func (s *Store) commit(ctx context.Context, begun *sqlx.Tx, cancel context.Cance
 	return begun.Commit()
 }
 
+// A number that a server gave, and lost with the transaction when another took its place, may be given again. So of a
+// transaction that added something it is also asked whether that is there.
 const selectStatus = `
-SELECT pg_xact_status($1::text::xid8)`
+SELECT COALESCE(pg_xact_status($1::bigint::text::xid8), 'unknown') AS status,
+       $2::text = ''
+           OR EXISTS (SELECT FROM usage_keys WHERE tenant = $2 AND id = $3::text)
+           OR EXISTS (SELECT FROM usage_holds WHERE tenant = $2 AND id = $3::text) AS present`
 
 // resolve says what became of a transaction whose commit has failed. Where the server's answer did not arrive, it asks
 // the server: nil if it was committed after all, so that it is not tried again and its first result is the caller's.
@@ -144,7 +151,7 @@ func (s *Store) resolve(ctx context.Context, t *tx, failed error) error {
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
 	defer stop()
-	status, err := s.status(patient, t.number)
+	status, err := s.status(patient, t)
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w: %w, and asking about it: %w", store.ErrUnknownOutcome, failed, err)
@@ -160,14 +167,20 @@ func (s *Store) resolve(ctx context.Context, t *tx, failed error) error {
 var errInProgress = errors.New("transaction is in progress")
 
 // status asks what became of a transaction, until that is known.
-func (s *Store) status(ctx context.Context, number int64) (status string, err error) {
+func (s *Store) status(ctx context.Context, t *tx) (status string, err error) {
 	err = s.retry(ctx, func() error {
-		var found sql.NullString
-		if err := s.db.GetContext(ctx, &found, selectStatus, number); err != nil {
-			return err
+		var found struct {
+			Status  string
+			Present bool
 		}
-		if status = found.String; status == "in progress" {
+		err := committed{s}.GetContext(ctx, &found, selectStatus, t.number, t.witness.tenantID, t.witness.id)
+		switch status = found.Status; {
+		case err != nil:
+			return err
+		case status == "in progress":
 			return errInProgress
+		case status == "committed" && !found.Present:
+			status = "unknown"
 		}
 		return nil
 	}, func(err error) bool { return transient(err) || errors.Is(err, errInProgress) })

@@ -1,0 +1,296 @@
+package storepostgres
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/acf68eca/usage/internal/pgtest"
+	"github.com/acf68eca/usage/store"
+)
+
+// proxy stands between a store and the server and cuts connections when they commit.
+type proxy struct {
+	t               testing.TB
+	listener        net.Listener
+	network, server string
+	// cut says what to do with the next commit that comes by; it is done once.
+	cut atomic.Int32
+	// refusing ends every connection at once.
+	refusing atomic.Bool
+	commits  atomic.Int32
+	mu       sync.Mutex
+	open     []net.Conn
+}
+
+// What becomes of a commit.
+const (
+	pass       = int32(iota)
+	loseCommit // it does not reach the server
+	loseAnswer // the answer does not reach the store
+	loseServer // nor does anything from then on
+)
+
+// behindProxy returns a DSN for the same database through a proxy.
+func behindProxy(t testing.TB, dsn string) (*proxy, string) {
+	t.Helper()
+	cfg, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{t: t}
+	p.network, p.server = pgconn.NetworkAddress(cfg.Host, cfg.Port)
+	if p.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.listener.Close(); p.disconnect() })
+	go p.accept()
+	for keyword, value := range map[string]string{
+		"host": "127.0.0.1", "port": strconv.Itoa(p.listener.Addr().(*net.TCPAddr).Port),
+	} {
+		if dsn, err = pgtest.With(dsn, keyword, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return p, dsn
+}
+
+func (p *proxy) accept() {
+	for {
+		client, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		server, err := net.Dial(p.network, p.server)
+		if err != nil || p.refusing.Load() {
+			client.Close()
+			continue
+		}
+		p.mu.Lock()
+		p.open = append(p.open, client, server)
+		p.mu.Unlock()
+		answered := make(chan struct{}, 1)
+		var mute atomic.Bool
+		go p.answers(client, server, &mute, answered)
+		go p.requests(client, server, &mute, answered)
+	}
+}
+
+// disconnect cuts all connections.
+func (p *proxy) disconnect() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, conn := range p.open {
+		conn.Close()
+	}
+	p.open = nil
+}
+
+// commitMessage is how the driver commits.
+var commitMessage = []byte("Q\x00\x00\x00\x0bcommit\x00")
+
+// requests hands on what the store sends, until a commit is to be lost.
+func (p *proxy) requests(client, server net.Conn, mute *atomic.Bool, answered <-chan struct{}) {
+	defer client.Close()
+	defer server.Close()
+	b := make([]byte, 64<<10)
+	for {
+		n, err := client.Read(b)
+		if err != nil {
+			return
+		}
+		cut := pass
+		if bytes.Contains(b[:n], commitMessage) {
+			p.commits.Add(1)
+			cut = p.cut.Swap(pass)
+		}
+		if cut == loseCommit {
+			return
+		}
+		mute.Store(cut != pass)
+		if _, err := server.Write(b[:n]); err != nil {
+			return
+		}
+		if cut != pass {
+			<-answered
+			p.refusing.Store(cut == loseServer)
+			if cut == loseServer {
+				p.disconnect()
+			}
+			return
+		}
+	}
+}
+
+// answers hands back what the server sends. Of a commit that is to be lost, it only notes that it is there.
+func (p *proxy) answers(client, server net.Conn, mute *atomic.Bool, answered chan<- struct{}) {
+	defer client.Close()
+	defer server.Close()
+	b := make([]byte, 64<<10)
+	for {
+		n, err := server.Read(b)
+		if mute.Load() {
+			answered <- struct{}{}
+			return
+		}
+		if err != nil {
+			return
+		}
+		if _, err := client.Write(b[:n]); err != nil {
+			return
+		}
+	}
+}
+
+func TestConnectionCutAtCommit(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name          string
+		cut           int32
+		judged, tries int
+	}{
+		{"before the commit reached the server", loseCommit, 2, 2},
+		{"before the answer reached the store", loseAnswer, 1, 1},
+	} {
+		t.Run("a connection that is cut "+tt.name+" leaves each call there once, as the first", func(t *testing.T) {
+			t.Parallel()
+			p, h, direct := cuttable(t, 10*time.Second)
+			before := p.commits.Load()
+			p.cut.Store(tt.cut)
+			judged := 0
+			outcomes, err := h.Append(t.Context(), noon(), []store.Record{call(acme, "a", noon(), 7), call("globex", "a", noon(), 7)},
+				func(s *store.Standing, _ []*store.Record) []store.Alert {
+					if s.Tenant.ID == acme {
+						judged++
+					}
+					return []store.Alert{{AlertKey: store.AlertKey{Kind: store.QuotaWarning, Per: store.Month, PeriodStart: s.Month.Start}, PeriodEnd: s.Month.End}}
+				})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, o := range outcomes {
+				if o.Duplicate || o.Err != nil || len(o.Alerts) != 1 {
+					t.Errorf("outcome: duplicate %v, %d alerts, error %v, want the first result", o.Duplicate, len(o.Alerts), o.Err)
+				}
+			}
+			equal(t, "times judged", judged, tt.judged)
+			equal(t, "commits sent", int(p.commits.Load()-before), tt.tries)
+			equal(t, "records", direct.ids(acme), []string{"a", "before"})
+			h.add(call(acme, "b", noon(), 1))
+			equal(t, "records", direct.ids(acme), []string{"a", "b", "before"})
+		})
+	}
+	t.Run("a reservation that was committed unheard is taken, once", func(t *testing.T) {
+		t.Parallel()
+		p, h, direct := cuttable(t, 10*time.Second)
+		p.cut.Store(loseAnswer)
+		held := store.Hold{TenantID: acme, ID: "h", Provider: "p", CreatedAt: noon(), ExpiresAt: noon().Add(time.Hour)}
+		refusals, err := h.Hold(t.Context(), noon(), []store.Hold{held}, admit)
+		if err != nil || refusals[0] != nil {
+			t.Fatal(err, refusals)
+		}
+		standing, err := direct.Standing(t.Context(), acme, noon())
+		if err != nil || len(standing.Holds) != 1 {
+			t.Errorf("holds: %v, %v", standing.Holds, err)
+		}
+	})
+}
+
+// cuttable is a store behind a proxy, and another one that is not.
+func cuttable(t *testing.T, busy time.Duration) (p *proxy, h, direct *handle) {
+	t.Helper()
+	dsn, schema := Schema(t)
+	p, through := behindProxy(t, dsn)
+	h, direct = openStore(t, through, Config{Schema: schema, BusyTimeout: busy}), openStore(t, dsn, Config{Schema: schema})
+	h.add(call(acme, "before", noon(), 1), call("globex", "before", noon(), 1))
+	return p, h, direct
+}
+
+func TestOutcomeThatNobodyCanTell(t *testing.T) {
+	t.Parallel()
+	p, h, direct := cuttable(t, 200*time.Millisecond)
+	p.cut.Store(loseServer)
+	_, err := h.try(call(acme, "a", noon(), 7))
+	is(t, "Append", err, store.ErrUnknownOutcome)
+	_, err = h.try(call(acme, "a", noon(), 7))
+	is(t, "Append without a server", err, store.ErrUnavailable)
+	if errors.Is(err, store.ErrUnknownOutcome) {
+		t.Errorf("nothing was committed, and the error is %v", err)
+	}
+	p.refusing.Store(false)
+	outcomes, err := h.try(call(acme, "a", noon(), 7))
+	if err != nil || !outcomes[0].Duplicate {
+		t.Fatalf("the same again: %+v, %v, want a duplicate", outcomes, err)
+	}
+	equal(t, "the first result", outcomes[0].Record, call(acme, "a", noon(), 7))
+	equal(t, "records", direct.ids(acme), []string{"a", "before"})
+}
+
+// TestCrashes stops the server in the midst of many callers, three times, as pg_ctl stop -m immediate does.
+func TestCrashes(t *testing.T) {
+	t.Parallel()
+	server, err := pgtest.Start(pgtest.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	h := openStore(t, server.DSN(), Config{BusyTimeout: 30 * time.Second})
+	const callers, crashes = 8, 3
+	ctx, cancel := context.WithCancel(t.Context())
+	var acknowledged sync.Map
+	var count atomic.Int64
+	var wg sync.WaitGroup
+	for c := range callers {
+		wg.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				r := call(fmt.Sprint("tenant-", i%3), fmt.Sprint(c, "-", i), noon().AddDate(0, -i%4, 0), int64(i))
+				outcomes, err := h.Append(context.WithoutCancel(ctx), noon(), []store.Record{r}, quiet)
+				if err != nil || outcomes[0].Err != nil || outcomes[0].Duplicate {
+					t.Errorf("call %s: %+v, %v", r.ID, outcomes, err)
+					return
+				}
+				acknowledged.Store(r.TenantID+" "+r.ID, true)
+				count.Add(1)
+			}
+		})
+	}
+	for range crashes {
+		for some := count.Load() + 100; count.Load() < some && !t.Failed(); {
+			if _, err := h.Tenants(t.Context(), "", 1); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := errors.Join(server.Crash(), server.Restart()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for some := count.Load() + 100; count.Load() < some && !t.Failed(); {
+		if _, err := h.Tenants(t.Context(), "", 1); err != nil {
+			t.Error(err)
+		}
+	}
+	cancel()
+	wg.Wait()
+	for tenant := range 3 {
+		for _, id := range h.ids(fmt.Sprint("tenant-", tenant)) {
+			if _, was := acknowledged.LoadAndDelete(fmt.Sprint("tenant-", tenant, " ", id)); !was {
+				t.Errorf("%s is there and was not acknowledged", id)
+			}
+		}
+	}
+	acknowledged.Range(func(id, _ any) bool {
+		t.Errorf("%s was acknowledged and is not there", id)
+		return true
+	})
+	t.Logf("%d calls over %d crashes", count.Load(), crashes)
+}
