@@ -35,12 +35,19 @@ func (s *Store) Append(ctx context.Context, now time.Time, records []store.Recor
 		return s.makePartitions(ctx, now, records)
 	}
 	b.looking = s.replaying.Load()
-	err := s.write(ctx, "append", now, func(t *tx) error {
-		if err := t.lock(ctx, tenants, true); err != nil {
-			return err
-		}
-		return t.append(ctx, b, judge)
-	}, prepare)
+	write := func() error {
+		return s.write(ctx, "append", now, func(t *tx) error {
+			if err := t.lock(ctx, tenants, true); err != nil {
+				return err
+			}
+			return t.append(ctx, b, judge)
+		}, prepare)
+	}
+	err := write()
+	if lacksPartition(err) { // somebody took it away
+		s.partitions.forget()
+		err = write()
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -69,6 +69,12 @@ func classifyState(code string) error {
 	return store.ErrInvalid
 }
 
+// lacksPartition reports whether a row had no partition to go to: the check that failed is none that has a name.
+func lacksPartition(err error) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e) && e.Code == "23514" && e.ConstraintName == ""
+}
+
 // transient reports whether the same transaction may succeed when it is tried again. It is asked only of errors that
 // came before the commit was sent, or for which the server has said that nothing was committed.
 func transient(err error) bool {

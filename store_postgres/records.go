@@ -125,11 +125,19 @@ const recordColumns = `
 	COALESCE(r.tags::text, '') AS tags, COALESCE(r.hold, '') AS hold, COALESCE(r.settlement, '') AS settlement,
 	COALESCE(r.overage * 1000000000000, 0)::bigint AS overage`
 
-// A key says in which partition its record is.
+// A key says in which partition its record is. OFFSET 0 has the server look there and nowhere else, whatever it thinks of
+// the size of the tables.
 const selectRecord = `
 SELECT` + recordColumns + `
 FROM usage_keys AS k
-JOIN usage_records AS r ON r.tenant = k.tenant AND r.at = k.at AND r.id = k.id
+CROSS JOIN LATERAL (
+	SELECT tenant, id, at, recorded_at, at_given, model, lines, cost, unpriced, prices, conditions, endpoint, status, latency,
+	       error, user_id, ip, tags, hold, settlement, overage
+	FROM usage_records
+	WHERE tenant = k.tenant
+	  AND at = k.at
+	  AND id = k.id
+	OFFSET 0) AS r
 WHERE k.tenant = $1
   AND k.id = $2`
 
@@ -157,12 +165,18 @@ const selectRecordsByID = `
 SELECT` + recordColumns + `
 FROM unnest($1::text[], $2::text[]) AS g (tenant, id)
 CROSS JOIN LATERAL (
-	SELECT l.tenant, l.id, l.at, l.recorded_at, l.at_given, l.model, l.lines, l.cost, l.unpriced, l.prices, l.conditions,
-	       l.endpoint, l.status, l.latency, l.error, l.user_id, l.ip, l.tags, l.hold, l.settlement, l.overage
-	FROM usage_keys AS k
-	JOIN usage_records AS l ON l.tenant = k.tenant AND l.at = k.at AND l.id = k.id
-	WHERE k.tenant = g.tenant
-	  AND k.id = g.id
+	SELECT tenant, id, at
+	FROM usage_keys
+	WHERE tenant = g.tenant
+	  AND id = g.id
+	OFFSET 0) AS k
+CROSS JOIN LATERAL (
+	SELECT tenant, id, at, recorded_at, at_given, model, lines, cost, unpriced, prices, conditions, endpoint, status, latency,
+	       error, user_id, ip, tags, hold, settlement, overage
+	FROM usage_records
+	WHERE tenant = k.tenant
+	  AND at = k.at
+	  AND id = k.id
 	OFFSET 0) AS r`
 
 // existing returns those of the records that are in the ledger.

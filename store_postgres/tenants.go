@@ -53,7 +53,7 @@ INSERT INTO usage_tenants AS t (tenant, name, time_zone, billing_day, suspended,
 SELECT g.tenant, g.tenant, 'UTC', 1, '', $2::timestamptz, $3::bigint, 0
 FROM unnest($1::text[]) AS g (tenant)
 WHERE $4::boolean
-   OR EXISTS (SELECT FROM usage_tenants AS k WHERE k.tenant = g.tenant)
+   OR (SELECT k.version FROM usage_tenants AS k WHERE k.tenant = g.tenant) IS NOT NULL
 ORDER BY g.tenant COLLATE "C"
 ON CONFLICT (tenant) DO UPDATE
 SET version = excluded.version,

@@ -1,0 +1,81 @@
+package storepostgres
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/acf68eca/usage/store"
+)
+
+// partitionNames are the partitions of the ledger.
+func partitionNames(t testing.TB, h *handle) (names []string) {
+	t.Helper()
+	err := h.db.SelectContext(t.Context(), &names, `
+SELECT c.relname
+FROM pg_inherits AS i
+JOIN pg_class AS c ON c.oid = i.inhrelid
+JOIN pg_class AS p ON p.oid = i.inhparent
+WHERE p.relname = 'usage_records' AND p.relnamespace = $1::regnamespace
+ORDER BY 1`, h.names.schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+func TestPartitions(t *testing.T) {
+	t.Parallel()
+	t.Run("are made ahead, and on demand for late and early calls", func(t *testing.T) {
+		t.Parallel()
+		h := newHandle(t)
+		h.add(call(acme, "now", noon(), 1))
+		equal(t, "partitions", partitionNames(t, h), []string{"usage_records_2026_03", "usage_records_2026_04"})
+		h.add(call(acme, "late", time.Date(2024, 12, 31, 23, 59, 59, 999_999_000, time.UTC), 1),
+			call(acme, "early", time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC), 1))
+		equal(t, "partitions", partitionNames(t, h), []string{
+			"usage_records_2024_12", "usage_records_2026_03", "usage_records_2026_04", "usage_records_2030_01",
+		})
+		equal(t, "records", h.ids(acme), []string{"late", "now", "early"})
+	})
+	t.Run("are made once by many who need them at the same time", func(t *testing.T) {
+		t.Parallel()
+		dsn, schema := Schema(t)
+		var wg sync.WaitGroup
+		for g := range 6 {
+			h := openStore(t, dsn, Config{Schema: schema, Connections: 2})
+			wg.Go(func() {
+				for i := range 4 {
+					r := call(fmt.Sprint("tenant-", g), fmt.Sprint(i), noon().AddDate(0, i, 0), 1)
+					if outcomes, err := h.Append(t.Context(), noon(), []store.Record{r}, quiet); err != nil || outcomes[0].Err != nil {
+						t.Errorf("append: %v, %v", outcomes, err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		h := openStore(t, dsn, Config{Schema: schema})
+		equal(t, "partitions", len(partitionNames(t, h)), 4)
+		equal(t, "records", h.ids("tenant-5"), []string{"0", "1", "2", "3"})
+	})
+	t.Run("that somebody took away are made again", func(t *testing.T) {
+		t.Parallel()
+		h := newHandle(t)
+		h.add(call(acme, "a", noon(), 1))
+		exec(t, h.db, "DROP TABLE "+h.names.qualify("usage_records_2026_04"))
+		h.add(call(acme, "b", noon().AddDate(0, 1, 0), 1))
+		equal(t, "records", h.ids(acme), []string{"a", "b"})
+	})
+	t.Run("do not keep the same call in two months from being one", func(t *testing.T) {
+		t.Parallel()
+		h := newHandle(t)
+		last, first := time.Date(2026, 3, 31, 23, 59, 59, 0, time.UTC), time.Date(2026, 4, 1, 0, 0, 1, 0, time.UTC)
+		h.add(call(acme, "a", last, 1))
+		outcomes, err := h.Append(t.Context(), first, []store.Record{call(acme, "a", first, 1)}, quiet)
+		if err != nil || !outcomes[0].Duplicate || !outcomes[0].Record.At.Equal(last) {
+			t.Errorf("the same call after the month's end: %+v, %v", outcomes, err)
+		}
+		equal(t, "records", h.ids(acme), []string{"a"})
+	})
+}
