@@ -9,13 +9,13 @@ BENCH    ?= .
 BIN           := $(CURDIR)/bin
 GOLANGCI_LINT := v2.15.0
 BENCHSTAT     := v0.0.0-20260908200009-22c9c6c9d4da
-BENCHED       := . ./store_sqlite
+BENCHED       := . ./store_sqlite ./store_postgres
 
 .DEFAULT_GOAL := help
-.PHONY: help check test bench fuzz lint tools gcc
+.PHONY: help check test bench fuzz lint tools gcc postgres
 
 help: ## print what there is to make
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 check: lint ## all that has to hold before a commit: format, modules, vet, lint, race tests
 	@test -z "$$(gofmt -l .)" || { gofmt -d .; exit 1; }
@@ -23,7 +23,7 @@ check: lint ## all that has to hold before a commit: format, modules, vet, lint,
 	go vet ./...
 	$(MAKE) test
 
-test: gcc ## all tests under the race detector, in random order
+test: gcc postgres ## all tests under the race detector, in random order
 	CGO_ENABLED=1 go test -race -shuffle=on -timeout=15m ./...
 
 bench: ## all benchmarks COUNT times; compared with the file OLD where that is given
@@ -56,3 +56,10 @@ gcc: ## see to a C compiler, which the race detector needs
 		if command -v apt-get >/dev/null && test "$$(id -u)" = 0; then \
 			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq gcc libc6-dev </dev/null; \
 		else echo "the race detector needs a C compiler: install gcc" >&2; exit 1; fi; }
+
+postgres: ## see to a PostgreSQL server and PgBouncer, which the tests of store_postgres start
+	@{ test -n "$$USAGE_POSTGRES_DSN" || command -v pg_ctl || ls /usr/lib/postgresql/*/bin/pg_ctl; } >/dev/null 2>&1 \
+		&& { command -v pgbouncer || test -x /usr/sbin/pgbouncer; } >/dev/null || { \
+		if command -v apt-get >/dev/null && test "$$(id -u)" = 0; then \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql pgbouncer </dev/null; \
+		else echo "the tests of store_postgres need a server and PgBouncer: install postgresql and pgbouncer" >&2; exit 1; fi; }

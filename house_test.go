@@ -98,7 +98,7 @@ func TestPackagesLinkOnlyWhatTheyMay(t *testing.T) {
 
 func TestStoresDoNotKnowTheTracker(t *testing.T) {
 	t.Parallel()
-	for _, path := range []string{module + "/store_sqlite", module + "/store/storetest"} {
+	for _, path := range []string{module + "/store_sqlite", module + "/store_postgres", module + "/store/storetest"} {
 		if _, others := deps(t, path); slices.Contains(others, module) {
 			t.Errorf("%s links %s", path, module)
 		}
