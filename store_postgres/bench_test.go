@@ -4,8 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"os"
+	"math/big"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/jmoiron/sqlx"
 	"github.com/shopspring/decimal"
@@ -80,11 +82,11 @@ func closedLoop(b *testing.B, callers int, call func(i int) error) {
 // durable is a server of the benchmark's own that syncs commits to disk.
 func durable(b *testing.B) string {
 	b.Helper()
-	s, err := pgtest.Start(pgtest.Config{Durable: true, Settings: []string{"log_line_prefix = '%m [%p] '"}})
+	s, err := pgtest.Start(pgtest.Config{Durable: true})
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() { os.WriteFile("/tmp/pg.log", []byte(s.Log()), 0o644); s.Close() })
+	b.Cleanup(func() { s.Close() })
 	return s.DSN()
 }
 
@@ -104,7 +106,12 @@ func pool(b *testing.B, dsn string) *sql.DB {
 
 func benchTracker(b *testing.B, dsn string, tenants int) *usage.Tracker {
 	b.Helper()
-	st, err := storepostgres.New(b.Context(), pool(b, dsn), storepostgres.Config{Schema: "bench_" + pgtest.Name()})
+	return benchTrackerIn(b, dsn, "bench_"+pgtest.Name(), tenants)
+}
+
+func benchTrackerIn(b *testing.B, dsn, schema string, tenants int) *usage.Tracker {
+	b.Helper()
+	st, err := storepostgres.New(b.Context(), pool(b, dsn), storepostgres.Config{Schema: schema})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -139,7 +146,10 @@ CREATE INDEX log_at ON alternative.log (tenant, at);
 CREATE TABLE alternative.months (
 	tenant text NOT NULL, month text NOT NULL, model text NOT NULL, calls bigint NOT NULL, tokens bigint NOT NULL,
 	cost numeric(38,12) NOT NULL, PRIMARY KEY (tenant, month, model)) WITH (fillfactor = 50);
-CREATE TABLE alternative.quotas (tenant text PRIMARY KEY, max numeric(38,12) NOT NULL);`
+CREATE TABLE alternative.quotas (
+	tenant text PRIMARY KEY, max numeric(38,12) NOT NULL, held numeric(38,12) NOT NULL DEFAULT 0) WITH (fillfactor = 50);
+CREATE TABLE alternative.holds (
+	id text PRIMARY KEY, tenant text NOT NULL, cost numeric(38,12) NOT NULL, expires_at timestamptz NOT NULL);`
 
 func newAlternative(b *testing.B, dsn string, tenants int) alternative {
 	b.Helper()
@@ -206,4 +216,221 @@ func BenchmarkLogOpenAI(b *testing.B) {
 			})
 		}
 	}
+}
+
+// reserve is a reservation as a host writes it by hand: one transaction that locks the tenant's row.
+func (a alternative) reserve(ctx context.Context, tenant string) error {
+	tx, err := a.db.BeginTxx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	var quota struct{ Max, Held decimal.Decimal }
+	err = tx.GetContext(ctx, &quota, `SELECT max, held FROM alternative.quotas WHERE tenant = $1 FOR UPDATE`, tenant)
+	if err != nil {
+		return err
+	}
+	cost := decimal.New(2_500_000_000, -12)
+	if quota.Held.Add(cost).GreaterThan(quota.Max) {
+		return usage.ErrQuotaExceeded
+	}
+	if _, err := tx.ExecContext(ctx, `UPDATE alternative.quotas SET held = held + $2 WHERE tenant = $1`, tenant, cost); err != nil {
+		return err
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO alternative.holds VALUES ($1, $2, $3, now() + interval '100 ms')`, id.String(), tenant, cost)
+	if err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// BenchmarkReserve is 64 callers that reserve, durably, beside the alternative. Reservations last a tenth of a second.
+func BenchmarkReserve(b *testing.B) {
+	const callers = 64
+	dsn := durable(b)
+	for _, load := range benchLoads {
+		b.Run(load.name+"/alternative", func(b *testing.B) {
+			alt := newAlternative(b, dsn, load.tenants)
+			closedLoop(b, callers, func(i int) error { return alt.reserve(context.Background(), benchTenant(i, load.tenants)) })
+		})
+		b.Run(load.name+"/usage", func(b *testing.B) {
+			tracker := benchTracker(b, dsn, load.tenants)
+			closedLoop(b, callers, func(i int) error {
+				_, err := tracker.Reserve(context.Background(), benchEstimate(i, load.tenants))
+				return err
+			})
+		})
+	}
+}
+
+func benchEstimate(i, tenants int) usage.Estimate {
+	return usage.Estimate{
+		TenantID: benchTenant(i, tenants), Provider: usage.OpenAI, Model: benchModels[0], InputTokens: 1000, ExpiresIn: 100 * time.Millisecond,
+	}
+}
+
+// BenchmarkCopy is what the ledger's rows can be written at by one connection at the most: COPY of rows and keys into the
+// ledger's own tables with their indexes, 500 rows in each commit. It keeps neither totals nor anything that Append does.
+func BenchmarkCopy(b *testing.B) {
+	dsn := durable(b)
+	for _, load := range benchLoads {
+		b.Run(load.name, func(b *testing.B) {
+			schema := "bench_" + pgtest.Name()
+			tracker := benchTrackerIn(b, dsn, schema, load.tenants)
+			if _, err := tracker.LogOpenAI(b.Context(), benchCall(0, load.tenants)); err != nil { // makes the partition
+				b.Fatal(err)
+			}
+			conn, err := pgx.Connect(b.Context(), dsn)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer conn.Close(b.Context())
+			const rows = 500
+			b.ResetTimer()
+			start := time.Now()
+			for i := 0; i < b.N; i += rows {
+				if err := copyRows(b.Context(), conn, schema, i, min(rows, b.N-i), load.tenants); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.N)/time.Since(start).Seconds(), "calls/s")
+		})
+	}
+}
+
+func copyRows(ctx context.Context, conn *pgx.Conn, schema string, from, n, tenants int) error {
+	keys, records := make([][]any, n), make([][]any, n)
+	for i := range n {
+		id, err := uuid.NewV7()
+		if err != nil {
+			return err
+		}
+		tenant, now := benchTenant(from+i, tenants), time.Now()
+		keys[i] = []any{tenant, id.String(), now}
+		records[i] = []any{
+			tenant, id.String(), now, now, int64(820_000), int32(i % 8), int32(1), int32(2), int32(200), false, benchLines,
+			pgtype.Numeric{Int: big.NewInt(5_612_000_000), Exp: -12, Valid: true}, "/v1/chat/completions",
+		}
+	}
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback(ctx)
+	_, err = tx.CopyFrom(ctx, pgx.Identifier{schema, "usage_keys"}, []string{"tenant", "id", "at"}, pgx.CopyFromRows(keys))
+	if err != nil {
+		return err
+	}
+	_, err = tx.CopyFrom(ctx, pgx.Identifier{schema, "usage_records"}, []string{
+		"tenant", "id", "at", "recorded_at", "latency", "model", "prices", "conditions", "status", "at_given", "lines", "cost", "endpoint",
+	}, pgx.CopyFromRows(records))
+	if err != nil {
+		return err
+	}
+	return tx.Commit(ctx)
+}
+
+// benchLines are lines as the calls of the benchmarks have them.
+var benchLines = []byte{1, 0xd6, 0x0f, 4, 0xc8, 0x87, 0xa3, 3, 2, 0x80, 8, 6, 0xc8, 0x87, 0xa3, 3, 3, 0xac, 2, 8, 0xc8, 0x87, 0xa3, 3}
+
+// BenchmarkProcesses is four processes with 64 callers each, beside the alternative: LogOpenAI on 1,000 tenants and on a
+// hot one, and reservations on the hot one.
+func BenchmarkProcesses(b *testing.B) {
+	dsn := durable(b)
+	for _, load := range benchLoads {
+		for _, verb := range []string{"log", "reserve"} {
+			for _, side := range []string{"alternative", "usage"} {
+				b.Run(load.name+"/"+verb+"/"+side, func(b *testing.B) {
+					schema := "bench_" + pgtest.Name()
+					if side == "alternative" {
+						newAlternative(b, dsn, load.tenants)
+					} else {
+						benchTrackerIn(b, dsn, schema, load.tenants)
+					}
+					benchProcesses(b, dsn, schema, verb+","+side, load.tenants)
+				})
+			}
+		}
+	}
+}
+
+func benchProcesses(b *testing.B, dsn, schema, what string, tenants int) {
+	const processes = 4
+	running := make([]*process, processes)
+	for i := range running {
+		running[i] = start(b, "bencher", dsn, schema+","+what, b.N/processes+1, tenants)
+	}
+	b.ResetTimer()
+	began := time.Now()
+	for _, p := range running {
+		p.begin()
+	}
+	for _, p := range running {
+		p.end()
+	}
+	b.ReportMetric(float64(b.N)/time.Since(began).Seconds(), "calls/s")
+}
+
+// bench is what a process of BenchmarkProcesses does.
+func bench(dsn, what string, calls, tenants int) error {
+	words := strings.Split(what, ",") // schema, verb and side
+	cfg, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return err
+	}
+	db := stdlib.OpenDB(*cfg)
+	defer db.Close()
+	db.SetMaxOpenConns(16)
+	db.SetMaxIdleConns(16)
+	st, err := storepostgres.New(context.Background(), db, storepostgres.Config{Schema: words[0]})
+	if err != nil {
+		return err
+	}
+	tracker, err := usage.New(st, usage.Config{})
+	if err != nil {
+		return err
+	}
+	alt := alternative{sqlx.NewDb(db, "pgx")}
+	if err := ready(); err != nil {
+		return err
+	}
+	return byGoroutines(64, calls, func(i int) (err error) {
+		switch words[1] + " " + words[2] {
+		case "log alternative":
+			err = alt.log(context.Background(), benchCall(i, tenants))
+		case "log usage":
+			_, err = tracker.LogOpenAI(context.Background(), benchCall(i, tenants))
+		case "reserve alternative":
+			err = alt.reserve(context.Background(), benchTenant(i, tenants))
+		case "reserve usage":
+			_, err = tracker.Reserve(context.Background(), benchEstimate(i, tenants))
+		}
+		return err
+	})
+}
+
+// BenchmarkLedgerSize reports the bytes that a record takes up on disk, keys, indexes and totals included.
+func BenchmarkLedgerSize(b *testing.B) {
+	dsn, schema := durable(b), "bench_"+pgtest.Name()
+	const callers, tenants = 256, 1000
+	tracker := benchTrackerIn(b, dsn, schema, tenants)
+	closedLoop(b, callers, func(i int) error {
+		_, err := tracker.LogOpenAI(context.Background(), benchCall(i, tenants))
+		return err
+	})
+	var size, records int64
+	db := pool(b, dsn)
+	err := db.QueryRow(`SELECT sum(pg_total_relation_size(oid)) FROM pg_class
+		WHERE relnamespace = $1::regnamespace AND relkind = 'r'`, schema).Scan(&size)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := db.QueryRow(`SELECT count(*) FROM ` + schema + `.usage_keys`).Scan(&records); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(size)/float64(records), "B/record")
 }

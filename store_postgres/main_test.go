@@ -16,8 +16,8 @@ import (
 const roleVariable = "USAGE_POSTGRES_TEST_ROLE"
 
 func TestMain(m *testing.M) {
-	if role, ok := roles[os.Getenv(roleVariable)]; ok {
-		if err := play(role, os.Args[1], os.Args[2], os.Args[3]); err != nil {
+	if name := os.Getenv(roleVariable); name != "" {
+		if err := play(name, os.Args[1:]); err != nil {
 			say("failed: %v", err)
 			os.Exit(1)
 		}
@@ -29,27 +29,34 @@ func TestMain(m *testing.M) {
 func run(m *testing.M) int {
 	server, err := pgtest.Open()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err) //nolint:errcheck // the exit code tells too
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	storepostgres.Server = server
 	code := m.Run()
 	if err := server.Close(); err != nil {
-		fmt.Fprintln(os.Stderr, err) //nolint:errcheck // the exit code tells too
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return code
 }
 
 // play opens the ledger, waits for its standard input to end, so that processes begin together, and plays the role.
-func play(role role, dsn, schema, number string) error {
+func play(name string, args []string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), processLimit)
 	defer cancel()
-	n, err := strconv.Atoi(number)
+	n, err := strconv.Atoi(args[2])
 	if err != nil {
 		return err
 	}
-	tracker, done, err := openTracker(ctx, dsn, schema, crashClock)
+	if name == "bencher" {
+		tenants, err := strconv.Atoi(args[3])
+		if err != nil {
+			return err
+		}
+		return bench(args[0], args[1], n, tenants)
+	}
+	tracker, done, err := openTracker(ctx, args[0], args[1], crashClock)
 	if err != nil {
 		return err
 	}
@@ -57,5 +64,5 @@ func play(role role, dsn, schema, number string) error {
 	if err := ready(); err != nil {
 		return err
 	}
-	return role(ctx, tracker, n)
+	return roles[name](ctx, tracker, n)
 }

@@ -93,7 +93,7 @@ func (s *Store) createSchema(ctx context.Context) error {
 
 // ddl runs fn in a transaction that alone changes the schema.
 func (s *Store) ddl(ctx context.Context, fn func(*sql.Tx) error) error {
-	tx, err := s.db.DB.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
+	tx, err := s.db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
 	if err != nil {
 		return err
 	}

@@ -74,7 +74,7 @@ type process struct {
 }
 
 // start starts a process and waits until it is ready to begin.
-func start(t testing.TB, role, dsn, schema string, number int) *process {
+func start(t testing.TB, role, dsn, schema string, numbers ...int) *process {
 	t.Helper()
 	executable, err := os.Executable()
 	if err != nil {
@@ -82,11 +82,14 @@ func start(t testing.TB, role, dsn, schema string, number int) *process {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), processLimit)
 	t.Cleanup(cancel)
-	named, err := pgtest.With(dsn, "application_name", fmt.Sprint(schema, "_", number))
+	named, err := pgtest.With(dsn, "application_name", fmt.Sprint(schema, "_", numbers[0]))
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t: t, cmd: exec.CommandContext(ctx, executable, named, schema, strconv.Itoa(number))}
+	p := &process{t: t, cmd: exec.CommandContext(ctx, executable, named, schema)}
+	for _, number := range numbers {
+		p.cmd.Args = append(p.cmd.Args, strconv.Itoa(number))
+	}
 	p.cmd.Env = append(os.Environ(), roleVariable+"="+role)
 	p.cmd.Stderr = os.Stderr
 	stdin, err := p.cmd.StdinPipe()

@@ -65,17 +65,17 @@ WHERE partrelid IN (SELECT oid FROM pg_class WHERE relnamespace = current_schema
 ORDER BY line COLLATE "C"`
 
 // filled is a database in which the ledger has two partitions.
-func filled(t *testing.T) (*handle, *sqlx.DB) {
+func filled(t *testing.T) *sqlx.DB {
 	t.Helper()
 	dsn := Server.Database(t)
 	h := openStore(t, dsn, Config{})
 	h.add(call(acme, "a", noon(), 1))
-	return h, foreign(t, dsn, "")
+	return foreign(t, dsn, "")
 }
 
 func TestSchema(t *testing.T) {
 	t.Parallel()
-	_, db := filled(t)
+	db := filled(t)
 	t.Run("is the golden one", func(t *testing.T) {
 		t.Parallel()
 		var lines []string
@@ -134,7 +134,7 @@ var scans = map[string]string{}
 func TestPlans(t *testing.T) {
 	t.Parallel()
 	statements := sqlConstants(t)
-	_, db := filled(t)
+	db := filled(t)
 	db.SetMaxOpenConns(1)
 	exec(t, db, "SET enable_seqscan = off", "SET plan_cache_mode = force_generic_plan")
 	var b strings.Builder

@@ -35,7 +35,7 @@ func share(ctx context.Context, dsn string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer done() //nolint:errcheck // what is written is committed
 	budget := usage.Limit{Meter: usage.Cost, Max: decimal.NewFromInt(1)}
 	if err := tracker.SetQuota(ctx, usage.Quota{TenantID: "acme", Limits: []usage.Limit{budget}, AlertPercents: []int{80, 100}}); err != nil {
 		return err
@@ -63,7 +63,7 @@ func work(ctx context.Context, dsn, name string) error {
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer done() //nolint:errcheck // what is written is committed
 	for i := 0; ; i++ {
 		worst := usage.Estimate{TenantID: "acme", Provider: usage.OpenAI, Model: "gpt-4", InputTokens: 500, OutputTokens: 500}
 		reservation, err := tracker.Reserve(ctx, worst)
@@ -88,11 +88,15 @@ func report(ctx context.Context, tracker *usage.Tracker, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "%d calls, $%s of $%s, $%s still held\n", month.Calls, month.Cost, month.Limits[0].Limit.Max, month.Limits[0].Held)
+	text := fmt.Sprintf("%d calls, $%s of $%s, $%s still held\n", month.Calls, month.Cost, month.Limits[0].Limit.Max, month.Limits[0].Held)
 	alerts, err := tracker.Alerts(ctx, usage.AlertFilter{TenantID: "acme"})
-	for _, a := range alerts {
-		fmt.Fprintf(out, "alert: %s, %d%% reached\n", a.Kind, a.Percent)
+	if err != nil {
+		return err
 	}
+	for _, a := range alerts {
+		text += fmt.Sprintf("alert: %s, %d%% reached\n", a.Kind, a.Percent)
+	}
+	_, err = io.WriteString(out, text)
 	return err
 }
 

@@ -26,7 +26,7 @@ func (s *Server) Pooler(t testing.TB, dsn string, connections int) string {
 	if _, err := os.Stat(program); err != nil {
 		t.Fatal(ErrNoPooler)
 	}
-	dir, err := os.MkdirTemp("", "pgtest") // short, for the socket
+	dir, err := os.MkdirTemp("", "pgtest") //nolint:usetesting // short, for the path of a socket has at most 107 bytes
 	if err != nil {
 		t.Fatal(err)
 	}
