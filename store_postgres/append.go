@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -17,18 +18,19 @@ func (s *Store) Append(ctx context.Context, now time.Time, records []store.Recor
 		return nil, s.ready(ctx, "append")
 	}
 	b := &batch{records: records, order: byTenant(records), instants: make(map[string][]time.Time)}
-	words := s.newWords()
 	tenants := make([]string, len(records))
 	for i := range records {
-		r := &records[i]
-		tenants[i] = r.TenantID
-		words.model(r.Provider, r.Model)
-		words.text(r.PriceVersion)
-		words.text(r.Conditions)
-		words.lines(r.Lines)
-		b.instant(r.TenantID, r.At)
+		tenants[i] = records[i].TenantID
+		b.instant(records[i].TenantID, records[i].At)
 	}
 	prepare := func() error {
+		words := s.newWords()
+		for i := range records {
+			words.model(records[i].Provider, records[i].Model)
+			words.text(records[i].PriceVersion)
+			words.text(records[i].Conditions)
+			words.lines(records[i].Lines)
+		}
 		if err := s.number(ctx, words); err != nil {
 			return err
 		}
@@ -111,6 +113,9 @@ func (t *tx) append(ctx context.Context, b *batch, judge store.Judge) error {
 		return err
 	}
 	if inserted < len(changed) {
+		if b.looking {
+			return errDetached
+		}
 		b.looking = true
 		return errAgain
 	}
@@ -119,6 +124,9 @@ func (t *tx) append(ctx context.Context, b *batch, judge store.Judge) error {
 	}
 	return t.judgeBatch(ctx, b, changed, last, judge)
 }
+
+// errDetached: an id is taken by a call whose record is in a partition that is not attached any more.
+var errDetached = fmt.Errorf("a call's id is taken by one whose record is not there any more: %w", store.ErrInvalid)
 
 // changed returns the records that were added or changed, by tenant, and the index of each tenant's last one.
 func (t *tx) changed(b *batch) (changed []*store.Record, last map[string]int) {

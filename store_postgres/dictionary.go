@@ -27,13 +27,19 @@ type modelName struct {
 	Name     string
 }
 
-// newDictionary knows the empty text and the rate of nothing, which have the number 0.
 func newDictionary() *dictionary {
-	return &dictionary{
-		texts: map[int32]string{0: ""}, textNumbers: map[string]int32{"": 0},
-		models: map[int32]modelName{}, modelNumbers: map[modelName]int32{},
-		rates: map[int32]store.Rate{0: {}}, rateNumbers: map[store.Rate]int32{{}: 0},
-	}
+	d := new(dictionary)
+	d.reset()
+	return d
+}
+
+// reset leaves the empty text and the rate of nothing, which have the number 0.
+func (d *dictionary) reset() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.texts, d.textNumbers = map[int32]string{0: ""}, map[string]int32{"": 0}
+	d.models, d.modelNumbers = map[int32]modelName{}, map[modelName]int32{}
+	d.rates, d.rateNumbers = map[int32]store.Rate{0: {}}, map[store.Rate]int32{{}: 0}
 }
 
 func (d *dictionary) text(number int32) (string, bool) {
@@ -227,7 +233,7 @@ func (s *Store) number(ctx context.Context, w *words) error {
 	for rate := range w.rates {
 		number, ok := s.dictionary.textNumber(rateText(rate))
 		if !ok {
-			return fmt.Errorf("rate %q has no number: %w", rateText(rate), store.ErrCorrupt)
+			return unnumbered(rateText(rate))
 		}
 		if _, err := s.dictionary.rate(number); err != nil {
 			return err

@@ -104,11 +104,17 @@ func (s *Store) Hold(ctx context.Context, now time.Time, holds []store.Hold, dec
 	if len(holds) == 0 {
 		return nil, s.ready(ctx, "hold")
 	}
-	words, tenants, looking := s.newWords(), make([]string, len(holds)), false
+	tenants, looking := make([]string, len(holds)), false
 	for i := range holds {
-		words.model(holds[i].Provider, holds[i].Model)
-		words.lines(holds[i].Lines)
 		tenants[i] = holds[i].TenantID
+	}
+	prepare := func() error {
+		words := s.newWords()
+		for i := range holds {
+			words.model(holds[i].Provider, holds[i].Model)
+			words.lines(holds[i].Lines)
+		}
+		return s.number(ctx, words)
 	}
 	err = s.write(ctx, "hold", now, func(t *tx) error {
 		if err := t.lock(ctx, tenants, true); err != nil {
@@ -133,7 +139,7 @@ func (s *Store) Hold(ctx context.Context, now time.Time, holds []store.Hold, dec
 			looking, err = true, errAgain // an id is taken, which the others have to be decided without
 		}
 		return err
-	}, func() error { return s.number(ctx, words) })
+	}, prepare)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package storepostgres
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -132,9 +133,11 @@ func (c *recordLists) set(i int, r *store.Record, s *Store) (err error) {
 	return err
 }
 
-// unnumbered says of a word that it has no number, though all of a batch were given theirs before.
+// errUnnumbered: a word has no number, though all of a batch were given theirs before. The dictionary was reset meanwhile.
+var errUnnumbered = errors.New("has no number")
+
 func unnumbered(word string) error {
-	return fmt.Errorf("%q has no number: %w", word, store.ErrCorrupt)
+	return fmt.Errorf("%q %w: %w", word, errUnnumbered, store.ErrUnavailable)
 }
 
 func packTags(tags map[string]string) string {

@@ -13,18 +13,24 @@ func (s *Store) Reprice(ctx context.Context, now time.Time, records []store.Reco
 		return nil, s.ready(ctx, "reprice")
 	}
 	b := &batch{records: records, order: byTenant(records), looking: true}
-	words, tenants := s.newWords(), make([]string, len(records))
+	tenants := make([]string, len(records))
 	for i := range records {
 		tenants[i] = records[i].TenantID
-		words.text(records[i].PriceVersion)
-		words.lines(records[i].Lines)
+	}
+	prepare := func() error {
+		words := s.newWords()
+		for i := range records {
+			words.text(records[i].PriceVersion)
+			words.lines(records[i].Lines)
+		}
+		return s.number(ctx, words)
 	}
 	err := s.write(ctx, "reprice", now, func(t *tx) error {
 		if err := t.lock(ctx, tenants, false); err != nil {
 			return err
 		}
 		return t.reprice(ctx, b, judge)
-	}, func() error { return s.number(ctx, words) })
+	}, prepare)
 	if err != nil {
 		return nil, err
 	}

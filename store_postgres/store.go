@@ -47,6 +47,9 @@ type Store struct {
 	dictionary  *dictionary
 	partitions  *partitions
 	busyTimeout time.Duration
+	// server tells the server that the dictionary was read from and the run of it: another one, after a failover, may lack
+	// what the last one had committed. It is never nil.
+	server atomic.Pointer[string]
 	// replaying says that the last batch had a duplicate: who sends calls again mostly sends many.
 	replaying atomic.Bool
 	closed    atomic.Bool
@@ -125,6 +128,7 @@ func open(ctx context.Context, db *sql.DB, cfg Config) (*Store, error) {
 		db: sqlx.NewDb(db, "pgx"), names: names{cfg.Schema, new(sync.Map)}, busyTimeout: cfg.BusyTimeout,
 		cache: newCache(), dictionary: newDictionary(), partitions: new(partitions),
 	}
+	s.server.Store(new(string))
 	return s, s.migrate(ctx)
 }
 
@@ -144,6 +148,19 @@ func parse(dsn string) (*pgx.ConnConfig, error) {
 func isSchema(name string) bool {
 	const first, others = "abcdefghijklmnopqrstuvwxyz_", "abcdefghijklmnopqrstuvwxyz_0123456789"
 	return len(name) <= 63 && strings.Trim(name, others) == "" && (name == "" || strings.Contains(first, name[:1]))
+}
+
+// sameServer reports whether a transaction has locked its tenants at the server that it was prepared for. If not, what was
+// read from the other one is forgotten.
+func (s *Store) sameServer(t *tx, server string) bool {
+	if *t.server == server {
+		return true
+	}
+	if s.server.CompareAndSwap(t.server, &server) {
+		s.dictionary.reset()
+		s.partitions.forget()
+	}
+	return false
 }
 
 // Close closes the pool, if it is the store's own.

@@ -59,6 +59,7 @@ ON CONFLICT (tenant) DO UPDATE
 SET version = excluded.version,
     previous = t.version
 RETURNING tenant, previous, pg_current_xact_id()::text::bigint AS number,
+	(SELECT pg_postmaster_start_time()::text || ' ' || 'usage_texts'::regclass::oid) AS server,
 	(SELECT set_config('synchronous_commit',
 		CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END,
 		true)) AS durable`
@@ -78,7 +79,7 @@ func (t *tx) lock(ctx context.Context, ids []string, create bool) error {
 	var locked []struct {
 		Tenant           string
 		Previous, Number int64
-		Durable          string
+		Server, Durable  string
 	}
 	version := newVersion()
 	if err := t.SelectContext(ctx, &locked, lockTenants, ids, t.now, version, create); err != nil {
@@ -87,7 +88,9 @@ func (t *tx) lock(ctx context.Context, ids []string, create bool) error {
 	t.tenants = make(map[string]*tenant, len(locked))
 	var unknown []string
 	for _, row := range locked {
-		t.number = row.Number
+		if t.number = row.Number; !t.store.sameServer(t, row.Server) {
+			return errAgain
+		}
 		if n := t.store.cache.take(row.Tenant, row.Previous); n != nil {
 			n.version = version
 			t.tenants[row.Tenant] = n

@@ -25,6 +25,8 @@ type tx struct {
 	*sqlx.Tx
 	store *Store
 	now   time.Time
+	// server is what the numbers of texts and models were read from. See Store.server.
+	server *string
 	// number is the server's number of the transaction; 0 before it has locked a tenant.
 	number int64
 	// witness is a record or a hold that it adds.
@@ -34,19 +36,23 @@ type tx struct {
 }
 
 // write runs fn in a transaction, which is durable when write returns nil. fn may run several times: what it leaves
-// behind outside of the transaction is of its last run. prepare, if not nil, runs before, outside of the transaction.
+// behind outside of the transaction is of its last run. prepare, if not nil, runs before it each time, outside of the
+// transaction.
 func (s *Store) write(ctx context.Context, op string, now time.Time, fn func(*tx) error, prepare func() error) error {
 	if err := s.ready(ctx, op); err != nil {
 		return err
 	}
-	if prepare != nil {
-		if err := s.retry(ctx, prepare, transient); err != nil {
-			return wrap(op, s.whenClosed(err))
+	try := func() error {
+		server := s.server.Load()
+		if prepare != nil {
+			if err := prepare(); err != nil {
+				return contextFirst(ctx, err)
+			}
 		}
+		return s.attempt(ctx, &tx{store: s, now: now, server: server}, fn)
 	}
-	again := func(err error) bool { return transient(err) || errors.Is(err, errAgain) }
-	err := s.retry(ctx, func() error { return s.attempt(ctx, now, fn) }, again)
-	return wrap(op, s.whenClosed(err))
+	passes := func(err error) bool { return transient(err) || errors.Is(err, errUnnumbered) }
+	return wrap(op, s.whenClosed(s.retry(ctx, try, passes)))
 }
 
 // retry calls try until it returns nil or an error that does not pass, for as long as the store may.
@@ -72,7 +78,7 @@ func (s *Store) retry(ctx context.Context, try func() error, passes func(error) 
 }
 
 // attempt runs the transaction once. Until the commit, ctx ends it; the commit itself is waited for somewhat longer.
-func (s *Store) attempt(ctx context.Context, now time.Time, fn func(*tx) error) error {
+func (s *Store) attempt(ctx context.Context, t *tx, fn func(*tx) error) error {
 	conn, err := s.connection(ctx)
 	if err != nil {
 		return err
@@ -87,7 +93,7 @@ func (s *Store) attempt(ctx context.Context, now time.Time, fn func(*tx) error) 
 		return contextFirst(ctx, err)
 	}
 	defer begun.Rollback() //nolint:errcheck // does nothing after a commit; also when fn panics
-	t := &tx{Tx: begun, store: s, now: now}
+	t.Tx = begun
 	if err := fn(t); err != nil {
 		return contextFirst(ctx, err)
 	}
