@@ -47,7 +47,8 @@ func newTenant(id string) store.Tenant {
 }
 
 // lockTenants locks rows in the order of their ids, made first where they do not exist and $4 says so, and gives them a
-// new version. It also sees to it that the commit is synced to disk where the server's setting would not.
+// new version. It also sees to it that the commit is synced to disk where the server's setting would not, and that
+// statements with names are not planned anew for each batch: their plans do not depend on how long the lists are.
 const lockTenants = `
 INSERT INTO usage_tenants AS t (tenant, name, time_zone, billing_day, suspended, created_at, version, previous)
 SELECT g.tenant, g.tenant, 'UTC', 1, '', $2::timestamptz, $3::bigint, 0
@@ -60,9 +61,9 @@ SET version = excluded.version,
     previous = t.version
 RETURNING tenant, previous, pg_current_xact_id()::text::bigint AS number,
 	(SELECT pg_postmaster_start_time()::text || ' ' || 'usage_texts'::regclass::oid) AS server,
-	(SELECT set_config('synchronous_commit',
+	(SELECT set_config('plan_cache_mode', 'force_generic_plan', true) || set_config('synchronous_commit',
 		CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END,
-		true)) AS durable`
+		true)) AS settings`
 
 const selectTenantsByID = `
 SELECT tenant, name, time_zone, billing_day, COALESCE(contacts::text, 'null') AS contacts, suspended,
@@ -79,7 +80,7 @@ func (t *tx) lock(ctx context.Context, ids []string, create bool) error {
 	var locked []struct {
 		Tenant           string
 		Previous, Number int64
-		Server, Durable  string
+		Server, Settings string
 	}
 	version := newVersion()
 	if err := t.SelectContext(ctx, &locked, lockTenants, ids, t.now, version, create); err != nil {
