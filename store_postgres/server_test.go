@@ -1,0 +1,72 @@
+package storepostgres
+
+import (
+	"testing"
+
+	"github.com/acf68eca/usage/store"
+)
+
+// TestAnotherServer has the numbers of texts mean others than before, as after a failover that lost them.
+func TestAnotherServer(t *testing.T) {
+	t.Parallel()
+	h := newHandle(t)
+	h.add(call(acme, "a", noon(), 1))
+	other := "another server"
+	h.server.Store(&other)
+	h.dictionary.mu.Lock()
+	for text, number := range h.dictionary.textNumbers {
+		h.dictionary.textNumbers[text], h.dictionary.texts[number] = number+1, "text of the other server"
+	}
+	h.dictionary.mu.Unlock()
+	h.partitions.put(monthOf(noon().AddDate(1, 0, 0))) // which this one does not have
+	late := call(acme, "b", noon().AddDate(1, 0, 0), 1)
+	h.add(late)
+	stored, err := h.Record(t.Context(), acme, "b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "record", stored, late)
+	equal(t, "records", h.ids(acme), []string{"a", "b"})
+}
+
+// TestDetachedPartition takes a month away whose ids stay taken.
+func TestDetachedPartition(t *testing.T) {
+	t.Parallel()
+	h := newHandle(t)
+	h.add(call(acme, "a", noon(), 1))
+	exec(t, h.db, "ALTER TABLE "+h.names.qualify("usage_records")+" DETACH PARTITION "+h.names.qualify("usage_records_2026_03"))
+	april := noon().AddDate(0, 1, 0)
+	_, err := h.try(call(acme, "a", april, 1), call(acme, "b", april, 1))
+	is(t, "a batch with a call of that month", err, store.ErrInvalid)
+	h.add(call(acme, "b", april, 1))
+	records, err := h.Records(t.Context(), store.RecordQuery{TenantID: acme, Limit: 10})
+	if err != nil || len(records) != 1 {
+		t.Errorf("%d records, %v, want the one of April", len(records), err)
+	}
+}
+
+// TestCommitsAreSynced looks at the setting under which a transaction commits, where the server's is off.
+func TestCommitsAreSynced(t *testing.T) {
+	t.Parallel()
+	dsn := Server.Database(t)
+	admin := foreign(t, dsn, "")
+	var name string
+	if err := admin.Get(&name, "SELECT current_database()"); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, admin, "ALTER DATABASE "+name+" SET synchronous_commit = off")
+	h := openStore(t, dsn, Config{})
+	exec(t, h.db, "CREATE TABLE seen (setting text)", `CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS
+		$$ BEGIN INSERT INTO seen VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$`,
+		"CREATE CONSTRAINT TRIGGER see AFTER INSERT ON usage_keys DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION see()")
+	h.add(call(acme, "a", noon(), 1))
+	var seen []string
+	if err := h.db.Select(&seen, "SELECT setting FROM seen"); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "settings at the commit", seen, []string{"on"})
+	var after string
+	if err := h.db.Get(&after, "SHOW synchronous_commit"); err != nil || after != "off" {
+		t.Errorf("afterwards the session's setting is %q: %v", after, err)
+	}
+}
