@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -336,101 +335,3 @@ func copyRows(ctx context.Context, conn *pgx.Conn, schema string, from, n, tenan
 
 // benchLines are lines as the calls of the benchmarks have them.
 var benchLines = []byte{1, 0xd6, 0x0f, 4, 0xc8, 0x87, 0xa3, 3, 2, 0x80, 8, 6, 0xc8, 0x87, 0xa3, 3, 3, 0xac, 2, 8, 0xc8, 0x87, 0xa3, 3}
-
-// BenchmarkProcesses is four processes with 64 callers each, beside the alternative: LogOpenAI on 1,000 tenants and on a
-// hot one, and reservations on the hot one.
-func BenchmarkProcesses(b *testing.B) {
-	dsn := durable(b)
-	for _, load := range benchLoads {
-		for _, verb := range []string{"log", "reserve"} {
-			for _, side := range []string{"alternative", "usage"} {
-				b.Run(load.name+"/"+verb+"/"+side, func(b *testing.B) {
-					schema := "bench_" + pgtest.Name()
-					if side == "alternative" {
-						newAlternative(b, dsn, load.tenants)
-					} else {
-						benchTrackerIn(b, dsn, schema, load.tenants)
-					}
-					benchProcesses(b, dsn, schema, verb+","+side, load.tenants)
-				})
-			}
-		}
-	}
-}
-
-func benchProcesses(b *testing.B, dsn, schema, what string, tenants int) {
-	const processes = 4
-	running := make([]*process, processes)
-	for i := range running {
-		running[i] = start(b, "bencher", dsn, schema+","+what, b.N/processes+1, tenants)
-	}
-	b.ResetTimer()
-	began := time.Now()
-	for _, p := range running {
-		p.begin()
-	}
-	for _, p := range running {
-		p.end()
-	}
-	b.ReportMetric(float64(b.N)/time.Since(began).Seconds(), "calls/s")
-}
-
-// bench is what a process of BenchmarkProcesses does.
-func bench(dsn, what string, calls, tenants int) error {
-	words := strings.Split(what, ",") // schema, verb and side
-	cfg, err := pgx.ParseConfig(dsn)
-	if err != nil {
-		return err
-	}
-	db := stdlib.OpenDB(*cfg)
-	defer db.Close()
-	db.SetMaxOpenConns(16)
-	db.SetMaxIdleConns(16)
-	st, err := storepostgres.New(context.Background(), db, storepostgres.Config{Schema: words[0]})
-	if err != nil {
-		return err
-	}
-	tracker, err := usage.New(st, usage.Config{})
-	if err != nil {
-		return err
-	}
-	alt := alternative{sqlx.NewDb(db, "pgx")}
-	if err := ready(); err != nil {
-		return err
-	}
-	return byGoroutines(64, calls, func(i int) (err error) {
-		switch words[1] + " " + words[2] {
-		case "log alternative":
-			err = alt.log(context.Background(), benchCall(i, tenants))
-		case "log usage":
-			_, err = tracker.LogOpenAI(context.Background(), benchCall(i, tenants))
-		case "reserve alternative":
-			err = alt.reserve(context.Background(), benchTenant(i, tenants))
-		case "reserve usage":
-			_, err = tracker.Reserve(context.Background(), benchEstimate(i, tenants))
-		}
-		return err
-	})
-}
-
-// BenchmarkLedgerSize reports the bytes that a record takes up on disk, keys, indexes and totals included.
-func BenchmarkLedgerSize(b *testing.B) {
-	dsn, schema := durable(b), "bench_"+pgtest.Name()
-	const callers, tenants = 256, 1000
-	tracker := benchTrackerIn(b, dsn, schema, tenants)
-	closedLoop(b, callers, func(i int) error {
-		_, err := tracker.LogOpenAI(context.Background(), benchCall(i, tenants))
-		return err
-	})
-	var size, records int64
-	db := pool(b, dsn)
-	err := db.QueryRow(`SELECT sum(pg_total_relation_size(oid)) FROM pg_class
-		WHERE relnamespace = $1::regnamespace AND relkind = 'r'`, schema).Scan(&size)
-	if err != nil {
-		b.Fatal(err)
-	}
-	if err := db.QueryRow(`SELECT count(*) FROM ` + schema + `.usage_keys`).Scan(&records); err != nil {
-		b.Fatal(err)
-	}
-	b.ReportMetric(float64(size)/float64(records), "B/record")
-}
