@@ -139,7 +139,7 @@ SELECT model, provider, name
 FROM usage_models
 WHERE model = ANY ($1::integer[])`
 
-// read sees to it that texts and models are known by their numbers.
+// readNumbers sees to it that texts and models are known by their numbers.
 func (s *Store) readNumbers(ctx context.Context, q queryer, texts, models []int32) error {
 	texts = slices.DeleteFunc(texts, func(n int32) bool { _, ok := s.dictionary.text(n); return ok })
 	models = slices.DeleteFunc(models, func(n int32) bool { _, ok := s.dictionary.model(n); return ok })
