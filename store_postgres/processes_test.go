@@ -23,7 +23,7 @@ import (
 )
 
 // processLimit ends a process that nobody ended, whatever became of the test.
-const processLimit = 60 * time.Second
+const processLimit = 3 * time.Minute
 
 // role is what a process is run as.
 type role func(ctx context.Context, tracker *usage.Tracker, number int) error
