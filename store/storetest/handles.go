@@ -87,11 +87,8 @@ func racingHandles(t *testing.T, l *ledger) {
 		for j := range records {
 			n := (j*7 + i*3) % records
 			outcomes, err := handles[i%3].Append(t.Context(), noon(), []store.Record{call(acme, fmt.Sprint(n), noon(), int64(n))}, quiet)
-			if err != nil {
-				return err
-			}
-			if outcomes[0].Err != nil {
-				return outcomes[0].Err
+			if err != nil || outcomes[0].Err != nil {
+				return errors.Join(err, outcomes[0].Err)
 			}
 			if outcomes[0].Duplicate {
 				duplicates.Add(1)
