@@ -152,26 +152,6 @@ func refuse(r *store.Record, err error) (store.Outcome, error) {
 	return store.Outcome{}, err
 }
 
-// count changes the totals of both periods that a record lies in, or neither.
-func (t *tx) count(ctx context.Context, n *tenant, model int64, r *store.Record, add func(*store.Total, *store.Record) bool) error {
-	name := modelName{r.Provider, r.Model}
-	day, err := t.total(ctx, n, store.Day, r.At, model, name)
-	if err != nil {
-		return err
-	}
-	month, err := t.total(ctx, n, store.Month, r.At, model, name)
-	if err != nil {
-		return err
-	}
-	// The month has all that the day has, so what fits into the month fits into the day.
-	if !add(&month.Total, r) || !add(&day.Total, r) {
-		return store.ErrOverflow
-	}
-	n.change(day)
-	n.change(month)
-	return nil
-}
-
 const insertRecordSQL = `
 INSERT INTO usage_records (
 	tenant, id, at, recorded_at, at_given, model, lines, cost, unpriced, prices, conditions,

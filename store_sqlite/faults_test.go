@@ -334,8 +334,10 @@ func TestCorrupt(t *testing.T) {
 		{"tags", "UPDATE usage_records SET tags = '{'"},
 		{"an unknown model", "UPDATE usage_records SET model = 99"},
 		{"an unknown endpoint", "UPDATE usage_records SET endpoint = 99"},
-		{"meters of a total", "UPDATE usage_totals SET meters = x'8080'"},
-		{"an unknown model of a total", "UPDATE usage_totals SET model = model + 98"},
+		{"sums of a month", "UPDATE usage_months SET sums = x'8080'"},
+		{"sums of a month's last day", "UPDATE usage_months SET day_sums = x'01'"},
+		{"sums of a day", "INSERT INTO usage_days VALUES (1, 1780000000000000, 1, x'80')"},
+		{"an unknown model of a total", "UPDATE usage_months SET model = model + 98"},
 		{"contacts", "UPDATE usage_tenants SET contacts = '['"},
 		{"a quota", "UPDATE usage_tenants SET quota = '{'"},
 	} {
@@ -372,7 +374,7 @@ func damagedPage(t *testing.T) {
 	db := foreign(t, path)
 	run(t, db, "PRAGMA wal_checkpoint(TRUNCATE)")
 	size := number(t, db, "PRAGMA page_size")
-	page := number(t, db, "SELECT rootpage FROM sqlite_master WHERE name = 'usage_totals'")
+	page := number(t, db, "SELECT rootpage FROM sqlite_master WHERE name = 'usage_months'")
 	db.Close()
 	sound := read(t, path)
 	damaged := append([]byte(nil), sound...)

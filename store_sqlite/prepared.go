@@ -17,20 +17,24 @@ const (
 	commit
 	insertRecord
 	findRecord
-	insertTotal
-	updateTotal
+	insertMonthRow
+	updateMonthRow
+	insertDayRow
+	updateDayRow
 	statements
 )
 
 func (s statement) sql() string {
 	return [statements]string{
-		begin:        "BEGIN IMMEDIATE",
-		dataVersion:  "PRAGMA data_version",
-		commit:       "COMMIT",
-		insertRecord: insertRecordSQL,
-		findRecord:   selectRecord,
-		insertTotal:  insertTotalSQL,
-		updateTotal:  updateTotalSQL,
+		begin:          "BEGIN IMMEDIATE",
+		dataVersion:    "PRAGMA data_version",
+		commit:         "COMMIT",
+		insertRecord:   insertRecordSQL,
+		findRecord:     selectRecord,
+		insertMonthRow: insertMonth,
+		updateMonthRow: updateMonth,
+		insertDayRow:   insertDay,
+		updateDayRow:   updateDay,
 	}[s]
 }
 
@@ -90,6 +94,15 @@ func (t *tx) exec(s statement, args ...driver.Value) (result driver.Result, err 
 		return err
 	})
 	return result, err
+}
+
+// insert executes a prepared statement that adds a row, and returns the row's number.
+func (t *tx) insert(s statement, args ...driver.Value) (rowid int64, err error) {
+	result, err := t.exec(s, args...)
+	if err != nil {
+		return 0, err
+	}
+	return result.LastInsertId()
 }
 
 // row executes a prepared statement and reads its first row into values. It returns sql.ErrNoRows when there is none.

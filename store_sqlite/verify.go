@@ -3,6 +3,7 @@ package storesqlite
 import (
 	"context"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/acf68eca/usage/store"
@@ -28,7 +29,7 @@ func (s *Store) Verify(ctx context.Context, tenantID string) (drift []store.Drif
 		}
 		var stored []store.Total
 		for _, w := range []store.Window{store.Day, store.Month} {
-			totals, err := s.sortedTotals(ctx, q, n, w, instant(math.MinInt64), instant(math.MaxInt64))
+			totals, err := s.sortedTotals(ctx, q, n, w, math.MinInt64, math.MaxInt64)
 			if err != nil {
 				return err
 			}
@@ -51,8 +52,12 @@ func (s *Store) Rebuild(ctx context.Context, tenantID string) error {
 	})
 }
 
-const deleteTotals = `
-DELETE FROM usage_totals
+const deleteMonths = `
+DELETE FROM usage_months
+WHERE tenant = ?`
+
+const deleteDays = `
+DELETE FROM usage_days
 WHERE tenant = ?`
 
 // rebuild replaces a tenant's totals by what its records add up to.
@@ -61,21 +66,42 @@ func (t *tx) rebuild(ctx context.Context, n *tenant) error {
 	if err := t.store.eachRecord(ctx, t, n, tally.Add); err != nil {
 		return err
 	}
-	if _, err := t.ExecContext(ctx, deleteTotals, n.number); err != nil {
-		return err
-	}
-	for _, sum := range tally.Totals() {
-		model, err := t.modelNumber(ctx, modelName{sum.Provider, sum.Model})
-		if err != nil {
+	for _, statement := range []string{deleteMonths, deleteDays} {
+		if _, err := t.ExecContext(ctx, statement, n.number); err != nil {
 			return err
 		}
-		n.change(&total{Total: sum, model: model})
+	}
+	if err := t.addTotals(ctx, n, tally.Totals()); err != nil {
+		return err
 	}
 	if err := t.writeTotals(ctx, n); err != nil {
 		return err
 	}
 	_, err := t.reload(ctx, n.row.ID)
 	return err
+}
+
+// addTotals takes all totals of a tenant that has none, by window and start: days, and then months.
+func (t *tx) addTotals(ctx context.Context, n *tenant, totals []store.Total) error {
+	type monthOf struct{ model, start int64 }
+	months := make(map[monthOf]*total)
+	for _, sum := range slices.Backward(totals) { // the months, and then their days from the last one on
+		model, err := t.modelNumber(ctx, modelName{sum.Provider, sum.Model})
+		if err != nil {
+			return err
+		}
+		row, key := &total{Total: sum, model: model}, monthOf{model, n.calendar.Month(sum.Start).Start.UnixMicro()}
+		switch month := months[key]; {
+		case sum.Window == store.Month:
+			months[key] = row
+			n.change(row)
+		case month.lastDay == nil:
+			month.lastDay = row
+		default:
+			n.change(row)
+		}
+	}
+	return nil
 }
 
 const selectAllRecords = `

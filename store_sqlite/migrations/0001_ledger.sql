@@ -58,19 +58,26 @@ CREATE TABLE usage_records (
 CREATE UNIQUE INDEX usage_records_id ON usage_records (id, tenant);
 CREATE INDEX usage_records_at ON usage_records (tenant, at);
 
--- Totals: one row for each model that a tenant used in a period, its meters packed into one value. The table keeps its
--- rowid: the writer knows it from its cache, and to overwrite a row by rowid takes half the time it takes by key.
-CREATE TABLE usage_totals (
+-- Totals: one row for each model that a tenant used in a month, and in the same row the last day of that month on which
+-- it was used: a call then writes one row of totals and not two. When a later day begins, the day before it gets a row of
+-- its own in usage_days. Both tables keep their rowid: the writer knows it from its cache, and to overwrite a row by rowid
+-- takes half the time it takes by key.
+CREATE TABLE usage_months (
 	tenant   INTEGER NOT NULL,
-	window   INTEGER NOT NULL,               -- 0 day, 1 month
 	start    INTEGER NOT NULL,
 	model    INTEGER NOT NULL,
-	calls    INTEGER NOT NULL,
-	errors   INTEGER NOT NULL,
-	unpriced INTEGER NOT NULL,
-	cost     INTEGER NOT NULL,
-	meters   BLOB    NOT NULL,               -- see encode.go
-	PRIMARY KEY (tenant, window, start, model)
+	sums     BLOB    NOT NULL,               -- see encode.go
+	day      INTEGER NOT NULL,               -- start of the last day
+	day_sums BLOB    NOT NULL,
+	PRIMARY KEY (tenant, start, model)
+) STRICT;
+
+CREATE TABLE usage_days (
+	tenant INTEGER NOT NULL,
+	start  INTEGER NOT NULL,
+	model  INTEGER NOT NULL,
+	sums   BLOB    NOT NULL,
+	PRIMARY KEY (tenant, start, model)
 ) STRICT;
 
 CREATE TABLE usage_holds (
