@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/acf68eca/usage/store"
-	"github.com/shopspring/decimal"
 )
 
 // The tables that prices are found in: made once when a book is built, and only read afterwards.
@@ -52,7 +51,6 @@ type (
 	priceRow struct {
 		from, until int64
 		rate        store.Rate
-		unit        decimal.Decimal
 		priceLimits
 		needs    []condition
 		billedAs Meter

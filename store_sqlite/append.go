@@ -13,7 +13,7 @@ import (
 )
 
 // Append implements store.Store.
-func (s *Store) Append(ctx context.Context, now time.Time, records []store.Record, judge store.Judge) ([]store.Outcome, error) {
+func (s *Store) Append(ctx context.Context, now time.Time, records []*store.Record, judge store.Judge) ([]store.Outcome, error) {
 	return s.change(ctx, "append", now, records, func(t *tx, b *batch) error {
 		n, err := t.tenant(ctx, b.tenantID)
 		if err != nil {
@@ -24,7 +24,7 @@ func (s *Store) Append(ctx context.Context, now time.Time, records []store.Recor
 }
 
 // Reprice implements store.Store.
-func (s *Store) Reprice(ctx context.Context, now time.Time, records []store.Record, judge store.Judge) ([]store.Outcome, error) {
+func (s *Store) Reprice(ctx context.Context, now time.Time, records []*store.Record, judge store.Judge) ([]store.Outcome, error) {
 	return s.change(ctx, "reprice", now, records, func(t *tx, b *batch) error {
 		n, err := t.knownTenant(ctx, b.tenantID)
 		if err != nil {
@@ -45,13 +45,13 @@ func (s *Store) Reprice(ctx context.Context, now time.Time, records []store.Reco
 type batch struct {
 	tenantID string
 	indexes  []int
-	records  []store.Record
+	records  []*store.Record
 	outcomes []store.Outcome
 }
 
 // change runs a transaction that takes the records one tenant after the other, in the order of the tenants' ids.
 func (s *Store) change(
-	ctx context.Context, op string, now time.Time, records []store.Record, each func(*tx, *batch) error,
+	ctx context.Context, op string, now time.Time, records []*store.Record, each func(*tx, *batch) error,
 ) ([]store.Outcome, error) {
 	if len(records) == 0 {
 		return nil, s.ready(ctx, op)
@@ -72,7 +72,10 @@ func (s *Store) change(
 				return err
 			}
 		}
-		return nil
+		if t.lastRecord == 0 {
+			return nil
+		}
+		return t.file(ctx, t.lastRecord)
 	})
 	if err != nil {
 		return nil, err
@@ -83,7 +86,7 @@ func (s *Store) change(
 // change takes the records of one tenant, writes the totals they changed and has the tenant judged.
 func (t *tx) change(
 	ctx context.Context, n *tenant, b *batch,
-	one func(context.Context, *tenant, store.Record) (store.Outcome, error), judge store.Judge,
+	one func(context.Context, *tenant, *store.Record) (store.Outcome, error), judge store.Judge,
 ) (err error) {
 	changed := make([]*store.Record, 0, len(b.indexes))
 	last := 0
@@ -93,7 +96,7 @@ func (t *tx) change(
 			return err
 		}
 		if outcome.Err == nil && !outcome.Duplicate {
-			changed, last = append(changed, &outcome.Record), i
+			changed, last = append(changed, outcome.Record), i
 		}
 	}
 	if len(changed) == 0 {
@@ -107,37 +110,37 @@ func (t *tx) change(
 }
 
 // append adds one record. The error is for the whole transaction, the outcome's for the record.
-func (t *tx) append(ctx context.Context, n *tenant, r store.Record) (store.Outcome, error) {
+func (t *tx) append(ctx context.Context, n *tenant, r *store.Record) (store.Outcome, error) {
 	model, err := t.modelNumber(ctx, modelName{r.Provider, r.Model})
 	if err != nil {
 		return store.Outcome{}, err
 	}
 	if r.HoldID != "" || t.replaying {
 		// What becomes of a hold stands in the row, so it is asked first; but a record that is there changes nothing.
-		if outcome, found, err := t.existing(ctx, n, &r); found || err != nil {
+		if outcome, found, err := t.existing(ctx, n, r); found || err != nil {
 			return outcome, err
 		}
 	}
 	if r.HoldID != "" {
-		if err := t.settlement(ctx, n, &r); err != nil {
-			return refuse(&r, err)
+		if err := t.settlement(ctx, n, r); err != nil {
+			return refuse(r, err)
 		}
 	}
-	inserted, err := t.insertRecord(ctx, n, model, &r)
+	inserted, err := t.insertRecord(ctx, n, model, r)
 	if err != nil {
 		return store.Outcome{}, err
 	}
 	if !inserted {
-		outcome, _, err := t.existing(ctx, n, &r)
+		outcome, _, err := t.existing(ctx, n, r)
 		return outcome, err
 	}
-	if err := t.count(ctx, n, model, &r, (*store.Total).Add); err != nil {
+	if err := t.count(ctx, n, model, r, (*store.Total).Add); err != nil {
 		if err := t.deleteRecord(ctx, n, r.ID); err != nil {
 			return store.Outcome{}, err
 		}
-		return refuse(&r, err)
+		return refuse(r, err)
 	}
-	if err := t.settle(ctx, n, &r); err != nil {
+	if err := t.settle(ctx, n, r); err != nil {
 		return store.Outcome{}, err
 	}
 	return store.Outcome{Record: r}, nil
@@ -147,7 +150,7 @@ func (t *tx) append(ctx context.Context, n *tenant, r store.Record) (store.Outco
 func refuse(r *store.Record, err error) (store.Outcome, error) {
 	var hold *store.HoldError
 	if errors.As(err, &hold) || errors.Is(err, store.ErrOverflow) {
-		return store.Outcome{Record: *r, Err: err}, nil
+		return store.Outcome{Record: r, Err: err}, nil
 	}
 	return store.Outcome{}, err
 }
@@ -179,7 +182,11 @@ func (t *tx) insertRecord(ctx context.Context, n *tenant, model int64, r *store.
 		return false, err
 	}
 	rows, err := result.RowsAffected()
-	return rows > 0, err
+	if rows == 0 || err != nil {
+		return false, err
+	}
+	t.lastRecord, err = result.LastInsertId()
+	return err == nil, err
 }
 
 // costColumn is NULL for a record without a price, which costs something and not nothing.
@@ -265,7 +272,7 @@ WHERE id = ?
   AND tenant = ?`
 
 // reprice gives one record its price, unless it has one.
-func (t *tx) reprice(ctx context.Context, n *tenant, r store.Record) (store.Outcome, error) {
+func (t *tx) reprice(ctx context.Context, n *tenant, r *store.Record) (store.Outcome, error) {
 	stored, err := t.findRecord(ctx, n, r.ID)
 	if errors.Is(err, sql.ErrNoRows) {
 		return store.Outcome{Record: r, Err: store.ErrNotFound}, nil
@@ -288,8 +295,8 @@ func (t *tx) reprice(ctx context.Context, n *tenant, r store.Record) (store.Outc
 	if err != nil {
 		return store.Outcome{}, err
 	}
-	if err := t.count(ctx, n, model, &stored, (*store.Total).Price); err != nil {
-		return refuse(&stored, err)
+	if err := t.count(ctx, n, model, stored, (*store.Total).Price); err != nil {
+		return refuse(stored, err)
 	}
 	lines, err := t.packLines(ctx, stored.Lines)
 	if err != nil {

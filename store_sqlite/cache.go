@@ -20,6 +20,9 @@ type cache struct {
 	rates   map[store.Rate]int64
 	textOf  *dictionary[string]
 	modelOf *dictionary[modelName]
+	// The last record that is filed by time, if that is known.
+	filed      int64
+	filedKnown bool
 }
 
 // maxTenants bounds the tenants in the cache; a standing is a few kilobytes.

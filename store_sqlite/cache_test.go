@@ -135,7 +135,7 @@ func (w *walk) records(tenant string) []store.Record {
 
 func (w *walk) append(h *handle, tenant string) error {
 	records := slices.Concat(w.records(tenant), w.records("hooli"))
-	_, err := h.Append(h.t.Context(), w.now, records, w.judge)
+	_, err := h.Append(h.t.Context(), w.now, lend(records...), w.judge)
 	return err
 }
 
@@ -159,7 +159,7 @@ func (w *walk) hold(h *handle, tenant string) error {
 func (w *walk) settle(h *handle, tenant string) error {
 	r := call(tenant, fmt.Sprint("settling-", w.count), w.now, 10)
 	r.HoldID = fmt.Sprint("hold-", w.IntN(w.count))
-	_, err := h.Append(h.t.Context(), w.now, []store.Record{r}, w.judge)
+	_, err := h.Append(h.t.Context(), w.now, lend(r), w.judge)
 	return err
 }
 
@@ -203,7 +203,7 @@ func (w *walk) alerts(h *handle, tenant string) error {
 // fail appends what is rolled back.
 func (w *walk) fail(h *handle, tenant string) error {
 	err := recovered(func() error {
-		_, err := h.Append(h.t.Context(), w.now, w.records(tenant), func(*store.Standing, []*store.Record) []store.Alert {
+		_, err := h.Append(h.t.Context(), w.now, lend(w.records(tenant)...), func(*store.Standing, []*store.Record) []store.Alert {
 			panic(errRefused)
 		})
 		return err

@@ -17,6 +17,7 @@ const (
 	commit
 	insertRecord
 	findRecord
+	selectFiledRow
 	insertMonthRow
 	updateMonthRow
 	insertDayRow
@@ -31,6 +32,7 @@ func (s statement) sql() string {
 		commit:         "COMMIT",
 		insertRecord:   insertRecordSQL,
 		findRecord:     selectRecord,
+		selectFiledRow: selectFiled,
 		insertMonthRow: insertMonth,
 		updateMonthRow: updateMonth,
 		insertDayRow:   insertDay,

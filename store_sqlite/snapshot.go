@@ -44,7 +44,8 @@ type snapshot struct {
 func readQueries() []string {
 	return []string{
 		selectText, selectModel, selectTenant, selectTenants, selectMonthRows, selectDayRows, selectOpenHolds, selectTenantAlerts,
-		selectAlerts, selectRecord, selectRecordsForward, selectRecordsBackward, selectAllRecords,
+		selectAlerts, selectRecord, selectFiledForward, selectFiledBackward, selectUnfiledForward, selectUnfiledBackward,
+		selectAllFiled, selectAllUnfiled,
 	}
 }
 

@@ -39,6 +39,8 @@ type Store struct {
 	queries map[string]*sqlx.Stmt
 	// How long to wait for another process's write.
 	busyTimeout time.Duration
+	// So many records are filed by time at once.
+	fileAt int64
 	closed      atomic.Bool
 	close       sync.Once
 }
@@ -78,7 +80,7 @@ func OpenConfig(ctx context.Context, path string, cfg Config) (*Store, error) {
 	if err := checkPath(path); err != nil {
 		return nil, wrap("open", err)
 	}
-	s := &Store{cache: newCache(), busyTimeout: cfg.BusyTimeout}
+	s := &Store{cache: newCache(), busyTimeout: cfg.BusyTimeout, fileAt: fileAt}
 	if err := s.open(ctx, path, cfg); err != nil {
 		s.Close() //nolint:errcheck // the first error is the one to tell
 		return nil, wrap("open", err)
@@ -211,6 +213,8 @@ type tx struct {
 	args  []driver.NamedValue
 	// replaying says that the last record was a duplicate: who sends one call again mostly sends many.
 	replaying bool
+	// lastRecord is the number of the record that was added last, 0 when none was.
+	lastRecord int64
 }
 
 // write runs fn in a transaction that has the write lock from its start, so that it never fails half-way for another

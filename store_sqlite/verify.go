@@ -104,15 +104,34 @@ func (t *tx) addTotals(ctx context.Context, n *tenant, totals []store.Total) err
 	return nil
 }
 
-const selectAllRecords = `
+const selectAllFiled = `
+SELECT` + recordColumns + `
+FROM usage_times AS f
+CROSS JOIN usage_records AS r ON r.record = f.record
+WHERE f.tenant = ?1
+  AND r.tenant = ?1
+ORDER BY f.at`
+
+const selectAllUnfiled = `
 SELECT` + recordColumns + `
 FROM usage_records AS r
-WHERE tenant = ?
-ORDER BY at`
+WHERE r.record > (SELECT value FROM usage_watermarks WHERE name = 'filed')
+  AND r.tenant = ?1`
 
-// eachRecord hands every record of a tenant to fn, in the order of time.
+// eachRecord hands every record of a tenant to fn, most of them in the order of time.
 func (s *Store) eachRecord(ctx context.Context, q queryer, n *tenant, fn func(*store.Record) error) error {
-	rows, err := q.QueryxContext(ctx, selectAllRecords, n.number)
+	for _, statement := range []string{selectAllFiled, selectAllUnfiled} {
+		if err := s.eachSelected(ctx, q, n, statement, fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) eachSelected(
+	ctx context.Context, q queryer, n *tenant, statement string, fn func(*store.Record) error,
+) error {
+	rows, err := q.QueryxContext(ctx, statement, n.number)
 	if err != nil {
 		return err
 	}
@@ -126,7 +145,7 @@ func (s *Store) eachRecord(ctx context.Context, q queryer, n *tenant, fn func(*s
 		if err != nil {
 			return err
 		}
-		if err := fn(&r); err != nil {
+		if err := fn(r); err != nil {
 			return err
 		}
 	}
