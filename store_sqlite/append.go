@@ -61,14 +61,15 @@ func (s *Store) change(
 		order[i] = i
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(records[a].TenantID, records[b].TenantID) })
-	outcomes := make([]store.Outcome, len(records))
+	b := &batch{records: records, outcomes: make([]store.Outcome, len(records))}
 	err := s.write(ctx, op, now, func(t *tx) error {
 		for first, last := 0, 0; first < len(order); first = last {
-			id := records[order[first]].TenantID
-			for last < len(order) && records[order[last]].TenantID == id {
+			b.tenantID = records[order[first]].TenantID
+			for last < len(order) && records[order[last]].TenantID == b.tenantID {
 				last++
 			}
-			if err := each(t, &batch{id, order[first:last], records, outcomes}); err != nil {
+			b.indexes = order[first:last]
+			if err := each(t, b); err != nil {
 				return err
 			}
 		}
@@ -80,7 +81,7 @@ func (s *Store) change(
 	if err != nil {
 		return nil, err
 	}
-	return outcomes, nil
+	return b.outcomes, nil
 }
 
 // change takes the records of one tenant, writes the totals they changed and has the tenant judged.
@@ -88,8 +89,7 @@ func (t *tx) change(
 	ctx context.Context, n *tenant, b *batch,
 	one func(context.Context, *tenant, *store.Record) (store.Outcome, error), judge store.Judge,
 ) (err error) {
-	changed := make([]*store.Record, 0, len(b.indexes))
-	last := 0
+	changed, last := t.changed[:0], 0
 	for _, i := range b.indexes {
 		outcome := &b.outcomes[i]
 		if *outcome, err = one(ctx, n, b.records[i]); err != nil {
@@ -99,6 +99,7 @@ func (t *tx) change(
 			changed, last = append(changed, outcome.Record), i
 		}
 	}
+	t.changed = changed
 	if len(changed) == 0 {
 		return nil
 	}
@@ -217,7 +218,7 @@ func packTags(tags map[string]string) string {
 }
 
 func (t *tx) packLines(ctx context.Context, lines []store.Line) ([]byte, error) {
-	packed := make([]byte, 0, 16*len(lines))
+	packed := t.packed[:0]
 	for i := range lines {
 		meter, err := t.textNumber(ctx, string(lines[i].Meter))
 		if err != nil {
@@ -229,6 +230,7 @@ func (t *tx) packLines(ctx context.Context, lines []store.Line) ([]byte, error) 
 		}
 		packed = appendLine(packed, packedLine{meter, lines[i].Quantity, rate, int64(lines[i].Cost), lines[i].Unbilled})
 	}
+	t.packed = packed
 	return packed, nil
 }
 

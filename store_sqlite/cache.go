@@ -276,7 +276,7 @@ func (n *tenant) trim() {
 	}
 }
 
-// standing returns the tenant as it stands at an instant. What it points to is the cache's.
+// standing returns the tenant as it stands at an instant, until it is called again. What it points to is the cache's.
 func (t *tx) standing(ctx context.Context, n *tenant, at time.Time) (*store.Standing, error) {
 	day, month, err := t.dayAt(ctx, n, at)
 	if err != nil {
@@ -290,8 +290,9 @@ func (t *tx) standing(ctx context.Context, n *tenant, at time.Time) (*store.Stan
 	if err != nil {
 		return nil, err
 	}
-	return &store.Standing{
+	t.shown = store.Standing{
 		Tenant: n.row, Quota: n.quota, At: at, Month: month.Period, Day: day.Period,
 		MonthTotals: month.list, DayTotals: day.list, Holds: holds, Alerts: alerts,
-	}, nil
+	}
+	return &t.shown, nil
 }

@@ -211,6 +211,11 @@ type tx struct {
 	store *Store
 	now   time.Time
 	args  []driver.NamedValue
+	// What is needed again and again, to be used once more: the records of a tenant that were added, its standing, and
+	// values packed for the next statement.
+	changed []*store.Record
+	shown   store.Standing
+	packed  []byte
 	// replaying says that the last record was a duplicate: who sends one call again mostly sends many.
 	replaying bool
 	// lastRecord is the number of the record that was added last, 0 when none was.
@@ -231,7 +236,7 @@ func (s *Store) write(ctx context.Context, op string, now time.Time, fn func(*tx
 	if s.closed.Load() { // while it waited
 		return wrap(op, store.ErrClosed)
 	}
-	t := &tx{Conn: conn, store: s, now: now}
+	t := &tx{Conn: conn, store: s, now: now, packed: make([]byte, 0, 256)}
 	if err := t.lock(ctx); err != nil {
 		return wrap(op, err)
 	}

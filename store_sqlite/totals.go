@@ -46,6 +46,7 @@ func (t *tx) writeTotals(ctx context.Context, n *tenant) error {
 }
 
 func (t *tx) writeMonth(ctx context.Context, n *tenant, row *total) error {
+	t.packed = t.packed[:0]
 	sums, err := t.packSums(ctx, &row.Total)
 	if err != nil {
 		return err
@@ -64,6 +65,7 @@ func (t *tx) writeMonth(ctx context.Context, n *tenant, row *total) error {
 }
 
 func (t *tx) writeDay(ctx context.Context, n *tenant, row *total) error {
+	t.packed = t.packed[:0]
 	sums, err := t.packSums(ctx, &row.Total)
 	if err != nil {
 		return err
@@ -76,8 +78,10 @@ func (t *tx) writeDay(ctx context.Context, n *tenant, row *total) error {
 	return err
 }
 
+// packSums packs behind what is packed already.
 func (t *tx) packSums(ctx context.Context, total *store.Total) ([]byte, error) {
-	packed := appendSums(make([]byte, 0, 24+16*len(total.Meters)), packedSums{
+	start := len(t.packed)
+	t.packed = appendSums(t.packed, packedSums{
 		calls: total.Calls, errors: total.Errors, unpriced: total.Unpriced, cost: int64(total.Cost),
 	})
 	for _, m := range total.Meters {
@@ -85,9 +89,9 @@ func (t *tx) packSums(ctx context.Context, total *store.Total) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		packed = appendMeter(packed, packedMeter{number, m.Quantity, int64(m.Cost)})
+		t.packed = appendMeter(t.packed, packedMeter{number, m.Quantity, int64(m.Cost)})
 	}
-	return packed, nil
+	return t.packed[start:], nil
 }
 
 type monthRow struct {
