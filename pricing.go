@@ -182,12 +182,12 @@ func (c *pricedCall) charge(q *PriceQuery, l *Line, sum *Money) error {
 	if l.Quantity < 0 {
 		return &InvalidError{Faults: []Fault{{Field: string(l.Meter), Problem: "is negative"}}}
 	}
-	row, found := c.find(l.Meter)
-	if found.verdict != priced {
+	row, unfound := c.find(l.Meter)
+	if row == nil {
 		if l.Quantity == 0 {
 			return nil
 		}
-		return &UnpricedError{Provider: q.Provider, Model: q.Model, Meter: l.Meter, Reason: c.reason(q, found)}
+		return &UnpricedError{Provider: q.Provider, Model: q.Model, Meter: l.Meter, Reason: c.reason(q, unfound)}
 	}
 	cost, ok := row.cost(l.Quantity)
 	total, fits := store.Add(int64(*sum), int64(cost))

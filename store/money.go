@@ -90,7 +90,10 @@ func MulDiv(a, b, c int64) (q int64, ok bool) {
 	if hi >= uint64(c) {
 		return 0, false
 	}
-	quo, rem := bits.Div64(hi, lo, uint64(c))
+	quo, rem := lo/uint64(c), lo%uint64(c) // most products are small, and 64 bits are divided much faster
+	if hi != 0 {
+		quo, rem = bits.Div64(hi, lo, uint64(c))
+	}
 	if half := uint64(c) - rem; rem > half || rem == half && quo&1 == 1 {
 		quo++
 	}
