@@ -63,6 +63,7 @@ func (s *Store) change(
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(records[a].TenantID, records[b].TenantID) })
 	b := &batch{records: records, outcomes: make([]store.Outcome, len(records))}
 	err := s.write(ctx, op, now, func(t *tx) error {
+		t.replay = replay{records: records, order: order}
 		for first, last := 0, 0; first < len(order); first = last {
 			b.tenantID = records[order[first]].TenantID
 			for last < len(order) && records[order[last]].TenantID == b.tenantID {
@@ -95,6 +96,7 @@ func (t *tx) change(
 		if *outcome, err = one(ctx, n, b.records[i]); err != nil {
 			return err
 		}
+		t.replay.order = t.replay.order[1:]
 		if outcome.Err == nil && !outcome.Duplicate {
 			changed, last = append(changed, outcome.Record), i
 		}
@@ -116,9 +118,9 @@ func (t *tx) append(ctx context.Context, n *tenant, r *store.Record) (store.Outc
 	if err != nil {
 		return store.Outcome{}, err
 	}
-	if r.HoldID != "" || t.replaying {
+	if r.HoldID != "" || t.replay.on {
 		// What becomes of a hold stands in the row, so it is asked first; but a record that is there changes nothing.
-		if outcome, found, err := t.existing(ctx, n, r); found || err != nil {
+		if outcome, found, err := t.before(ctx, n, r); found || err != nil {
 			return outcome, err
 		}
 	}
@@ -232,25 +234,6 @@ func (t *tx) packLines(ctx context.Context, lines []store.Line) ([]byte, error) 
 	}
 	t.packed = packed
 	return packed, nil
-}
-
-// existing compares a record with the one that has its id.
-func (t *tx) existing(ctx context.Context, n *tenant, r *store.Record) (outcome store.Outcome, found bool, err error) {
-	stored, err := t.findRecord(ctx, n, r.ID)
-	t.replaying = err == nil
-	if errors.Is(err, sql.ErrNoRows) {
-		return outcome, false, nil
-	}
-	if err != nil {
-		return outcome, false, err
-	}
-	outcome.Record = stored
-	if field := stored.Differs(r); field != "" {
-		outcome.Err = &store.ConflictError{TenantID: r.TenantID, ID: r.ID, Field: field}
-		return outcome, true, nil
-	}
-	outcome.Duplicate = true
-	return outcome, true, nil
 }
 
 const deleteRecordSQL = `

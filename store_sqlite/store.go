@@ -41,8 +41,8 @@ type Store struct {
 	busyTimeout time.Duration
 	// So many records are filed by time at once.
 	fileAt int64
-	closed      atomic.Bool
-	close       sync.Once
+	closed atomic.Bool
+	close  sync.Once
 }
 
 var _ store.Store = (*Store)(nil)
@@ -216,8 +216,7 @@ type tx struct {
 	changed []*store.Record
 	shown   store.Standing
 	packed  []byte
-	// replaying says that the last record was a duplicate: who sends one call again mostly sends many.
-	replaying bool
+	replay  replay
 	// lastRecord is the number of the record that was added last, 0 when none was.
 	lastRecord int64
 }
