@@ -13,7 +13,7 @@ import (
 
 // Append implements store.Store. A batch is few round trips, however many records and tenants it has: lock the tenants,
 // write everything in one statement, commit; what the process does not remember of the tenants is read in between.
-func (s *Store) Append(ctx context.Context, now time.Time, records []store.Record, judge store.Judge) ([]store.Outcome, error) {
+func (s *Store) Append(ctx context.Context, now time.Time, records []*store.Record, judge store.Judge) ([]store.Outcome, error) {
 	if len(records) == 0 {
 		return nil, s.ready(ctx, "append")
 	}
@@ -58,7 +58,7 @@ func (s *Store) Append(ctx context.Context, now time.Time, records []store.Recor
 
 // batch is what one transaction adds or changes.
 type batch struct {
-	records []store.Record
+	records []*store.Record
 	// order are the indexes of the records by tenant, and as given within one.
 	order []int
 	// instants are when each tenant's records happened, one for each period or more.
@@ -69,7 +69,7 @@ type batch struct {
 	looking bool
 }
 
-func byTenant(records []store.Record) []int {
+func byTenant(records []*store.Record) []int {
 	order := make([]int, len(records))
 	for i := range order {
 		order[i] = i
@@ -97,7 +97,7 @@ func (t *tx) append(ctx context.Context, b *batch, judge store.Judge) error {
 		return err
 	}
 	for _, i := range b.order {
-		outcome, err := a.add(&b.records[i])
+		outcome, err := a.add(b.records[i])
 		if err != nil {
 			return err
 		}
@@ -133,7 +133,7 @@ func (t *tx) changed(b *batch) (changed []*store.Record, last map[string]int) {
 	last = make(map[string]int, len(t.tenants))
 	for _, i := range b.order {
 		if o := &b.outcomes[i]; o.Err == nil && !o.Duplicate {
-			changed = append(changed, &o.Record)
+			changed = append(changed, o.Record)
 			last[o.Record.TenantID] = i
 		}
 	}
@@ -181,7 +181,7 @@ func (t *tx) newAdder(ctx context.Context, b *batch) (a *adder, err error) {
 }
 
 // namedHolds returns the holds that records name: those that are live are remembered, and the others are asked for.
-func (t *tx) namedHolds(ctx context.Context, records []store.Record) (map[holdKey]*holdRow, error) {
+func (t *tx) namedHolds(ctx context.Context, records []*store.Record) (map[holdKey]*holdRow, error) {
 	named := make(map[holdKey]bool)
 	for i := range records {
 		if records[i].HoldID != "" {
@@ -213,38 +213,38 @@ func (t *tx) namedHolds(ctx context.Context, records []store.Record) (map[holdKe
 }
 
 // add takes one record. The error is for the whole transaction, the outcome's for the record.
-func (a *adder) add(given *store.Record) (store.Outcome, error) {
-	r, key := *given, recordKey{given.TenantID, given.ID}
+func (a *adder) add(r *store.Record) (store.Outcome, error) {
+	key := recordKey{r.TenantID, r.ID}
 	if stored := a.known[key]; stored != nil {
 		a.duplicates = true
-		return compare(stored, &r), nil
+		return compare(stored, r), nil
 	}
 	if r.HoldID != "" {
-		if err := a.settlement(a.holds[holdKey{r.TenantID, r.HoldID}], &r); err != nil {
-			return a.refuse(&r, err)
+		r.Settlement, r.Overage = "", 0 // of the last try
+		if err := a.settlement(a.holds[holdKey{r.TenantID, r.HoldID}], r); err != nil {
+			return a.refuse(r, err)
 		}
 	}
 	model, ok := a.store.dictionary.modelNumber(modelName{r.Provider, r.Model})
 	if !ok {
 		return store.Outcome{}, unnumbered(r.Model)
 	}
-	if err := a.tenants[r.TenantID].count(model, &r, (*store.Total).Add); err != nil {
-		return a.refuse(&r, err)
+	if err := a.tenants[r.TenantID].count(model, r, (*store.Total).Add); err != nil {
+		return a.refuse(r, err)
 	}
 	if r.Settlement == store.Settled {
 		a.holds[holdKey{r.TenantID, r.HoldID}].Record = r.ID
 	}
-	outcome := store.Outcome{Record: r}
-	a.known[key] = &r
-	return outcome, nil
+	a.known[key] = r
+	return store.Outcome{Record: r}, nil
 }
 
 // compare is the outcome of a record whose id is taken.
 func compare(stored, r *store.Record) store.Outcome {
 	if field := stored.Differs(r); field != "" {
-		return store.Outcome{Record: *stored, Err: &store.ConflictError{TenantID: r.TenantID, ID: r.ID, Field: field}}
+		return store.Outcome{Record: stored, Err: &store.ConflictError{TenantID: r.TenantID, ID: r.ID, Field: field}}
 	}
-	return store.Outcome{Record: *stored, Duplicate: true}
+	return store.Outcome{Record: stored, Duplicate: true}
 }
 
 // refuse refuses a record, unless it may be in the ledger already, where nothing of this would matter.
@@ -260,7 +260,7 @@ func (a *adder) refuse(r *store.Record, err error) (store.Outcome, error) {
 func refuse(r *store.Record, err error) (store.Outcome, error) {
 	var hold *store.HoldError
 	if errors.As(err, &hold) || errors.Is(err, store.ErrOverflow) {
-		return store.Outcome{Record: *r, Err: err}, nil
+		return store.Outcome{Record: r, Err: err}, nil
 	}
 	return store.Outcome{}, err
 }

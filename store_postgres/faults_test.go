@@ -38,6 +38,15 @@ func call(tenant, id string, at time.Time, cost int64) store.Record {
 	}
 }
 
+// lend is how a store is given records: copies, which it may change.
+func lend(records ...store.Record) []*store.Record {
+	lent := make([]*store.Record, len(records))
+	for i, r := range records {
+		lent[i] = &r
+	}
+	return lent
+}
+
 func equal[T any](t testing.TB, what string, got, want T) {
 	t.Helper()
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
@@ -84,7 +93,7 @@ func foreign(t testing.TB, dsn, schema string) *sqlx.DB {
 }
 
 func (h *handle) try(records ...store.Record) ([]store.Outcome, error) {
-	return h.Append(h.t.Context(), noon(), records, quiet)
+	return h.Append(h.t.Context(), noon(), lend(records...), quiet)
 }
 
 func (h *handle) add(records ...store.Record) {
@@ -262,7 +271,7 @@ func TestTerminated(t *testing.T) {
 	h, admin := openStore(t, dsn, Config{Schema: schema}), foreign(t, dsn, schema)
 	h.add(call(acme, "before", noon(), 1))
 	judged := 0
-	outcomes, err := h.Append(t.Context(), noon(), []store.Record{call(acme, "a", noon(), 1)},
+	outcomes, err := h.Append(t.Context(), noon(), lend(call(acme, "a", noon(), 1)),
 		func(s *store.Standing, _ []*store.Record) []store.Alert {
 			if judged++; judged == 1 {
 				var ended int

@@ -168,7 +168,7 @@ func TestConnectionCutAtCommit(t *testing.T) {
 			before := p.commits.Load()
 			p.cut.Store(tt.cut)
 			judged := 0
-			outcomes, err := h.Append(t.Context(), noon(), []store.Record{call(acme, "a", noon(), 7), call("globex", "a", noon(), 7)},
+			outcomes, err := h.Append(t.Context(), noon(), lend(call(acme, "a", noon(), 7), call("globex", "a", noon(), 7)),
 				func(s *store.Standing, _ []*store.Record) []store.Alert {
 					if s.Tenant.ID == acme {
 						judged++
@@ -232,7 +232,7 @@ func TestOutcomeThatNobodyCanTell(t *testing.T) {
 	if err != nil || !outcomes[0].Duplicate {
 		t.Fatalf("the same again: %+v, %v, want a duplicate", outcomes, err)
 	}
-	equal(t, "the first result", outcomes[0].Record, call(acme, "a", noon(), 7))
+	equal(t, "the first result", *outcomes[0].Record, call(acme, "a", noon(), 7))
 	equal(t, "records", direct.ids(acme), []string{"a", "before"})
 }
 
@@ -254,7 +254,7 @@ func TestCrashes(t *testing.T) {
 		wg.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
 				r := call(fmt.Sprint("tenant-", i%3), fmt.Sprint(c, "-", i), noon().AddDate(0, -i%4, 0), int64(i))
-				outcomes, err := h.Append(context.WithoutCancel(ctx), noon(), []store.Record{r}, quiet)
+				outcomes, err := h.Append(context.WithoutCancel(ctx), noon(), lend(r), quiet)
 				if err != nil || outcomes[0].Err != nil || outcomes[0].Duplicate {
 					t.Errorf("call %s: %+v, %v", r.ID, outcomes, err)
 					return

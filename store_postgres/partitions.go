@@ -47,7 +47,7 @@ func monthOf(at time.Time) time.Time {
 
 // makePartitions sees to it that the records have partitions to go to, and so that nobody has to wait for one when the
 // month changes, that the months of now and after it have theirs.
-func (s *Store) makePartitions(ctx context.Context, now time.Time, records []store.Record) error {
+func (s *Store) makePartitions(ctx context.Context, now time.Time, records []*store.Record) error {
 	var missing []time.Time
 	need := func(month time.Time) {
 		if !s.partitions.has(month) && !slices.Contains(missing, month) {

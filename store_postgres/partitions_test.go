@@ -5,8 +5,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/acf68eca/usage/store"
 )
 
 // partitionNames are the partitions of the ledger.
@@ -48,7 +46,7 @@ func TestPartitions(t *testing.T) {
 			wg.Go(func() {
 				for i := range 4 {
 					r := call(fmt.Sprint("tenant-", g), fmt.Sprint(i), noon().AddDate(0, i, 0), 1)
-					if outcomes, err := h.Append(t.Context(), noon(), []store.Record{r}, quiet); err != nil || outcomes[0].Err != nil {
+					if outcomes, err := h.Append(t.Context(), noon(), lend(r), quiet); err != nil || outcomes[0].Err != nil {
 						t.Errorf("append: %v, %v", outcomes, err)
 					}
 				}
@@ -72,7 +70,7 @@ func TestPartitions(t *testing.T) {
 		h := newHandle(t)
 		last, first := time.Date(2026, 3, 31, 23, 59, 59, 0, time.UTC), time.Date(2026, 4, 1, 0, 0, 1, 0, time.UTC)
 		h.add(call(acme, "a", last, 1))
-		outcomes, err := h.Append(t.Context(), first, []store.Record{call(acme, "a", first, 1)}, quiet)
+		outcomes, err := h.Append(t.Context(), first, lend(call(acme, "a", first, 1)), quiet)
 		if err != nil || !outcomes[0].Duplicate || !outcomes[0].Record.At.Equal(last) {
 			t.Errorf("the same call after the month's end: %+v, %v", outcomes, err)
 		}

@@ -66,7 +66,7 @@ func (h *handle) round(g, i int) error {
 	}
 	r := call(tenant, id, noon().AddDate(0, i%5, 0), int64(i)) // a new month now and then
 	r.Model, r.HoldID = fmt.Sprint("model-", i), id            // a new text now and then
-	outcomes, err := h.Append(ctx, noon(), []store.Record{r}, quiet)
+	outcomes, err := h.Append(ctx, noon(), lend(r), quiet)
 	if err != nil {
 		return err
 	}

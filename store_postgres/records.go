@@ -180,7 +180,7 @@ CROSS JOIN LATERAL (
 	OFFSET 0) AS r`
 
 // existing returns those of the records that are in the ledger.
-func (t *tx) existing(ctx context.Context, records []store.Record) (map[recordKey]*store.Record, error) {
+func (t *tx) existing(ctx context.Context, records []*store.Record) (map[recordKey]*store.Record, error) {
 	tenants, ids := make([]string, len(records)), make([]string, len(records))
 	for i := range records {
 		tenants[i], ids[i] = records[i].TenantID, records[i].ID

@@ -8,7 +8,7 @@ import (
 )
 
 // Reprice implements store.Store.
-func (s *Store) Reprice(ctx context.Context, now time.Time, records []store.Record, judge store.Judge) ([]store.Outcome, error) {
+func (s *Store) Reprice(ctx context.Context, now time.Time, records []*store.Record, judge store.Judge) ([]store.Outcome, error) {
 	if len(records) == 0 {
 		return nil, s.ready(ctx, "reprice")
 	}
@@ -54,7 +54,7 @@ func (t *tx) reprice(ctx context.Context, b *batch, judge store.Judge) error {
 		return err
 	}
 	for _, i := range b.order {
-		if b.outcomes[i], err = a.reprice(&b.records[i]); err != nil {
+		if b.outcomes[i], err = a.reprice(b.records[i]); err != nil {
 			return err
 		}
 	}
@@ -84,10 +84,10 @@ func holdsOf(records map[recordKey]*store.Record) (keys []holdKey) {
 func (a *adder) reprice(given *store.Record) (store.Outcome, error) {
 	stored := a.known[recordKey{given.TenantID, given.ID}]
 	if stored == nil {
-		return store.Outcome{Record: *given, Err: store.ErrNotFound}, nil
+		return store.Outcome{Record: given, Err: store.ErrNotFound}, nil
 	}
 	if stored.Unpriced == "" {
-		return store.Outcome{Record: *stored, Duplicate: true}, nil
+		return store.Outcome{Record: stored, Duplicate: true}, nil
 	}
 	r := *stored
 	r.Lines, r.Cost, r.Unpriced, r.PriceVersion = given.Lines, given.Cost, "", given.PriceVersion
@@ -99,10 +99,10 @@ func (a *adder) reprice(given *store.Record) (store.Outcome, error) {
 		return store.Outcome{}, unnumbered(r.Model)
 	}
 	if err := a.tenants[r.TenantID].count(model, &r, (*store.Total).Price); err != nil {
-		return refuse(stored, err)
+		return refuse(given, err)
 	}
 	*stored = r
-	return store.Outcome{Record: r}, nil
+	return store.Outcome{Record: &r}, nil
 }
 
 const updateRecordPrices = `
