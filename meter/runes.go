@@ -1,0 +1,88 @@
+package meter
+
+import (
+	"strconv"
+	"unicode/utf16"
+)
+
+// unicodeEscape reads \uXXXX, or the two of a pair that are one code point.
+func unicodeEscape(s string) (r rune, size int) {
+	const one = len(`\u0000`)
+	r, ok := hex4(s)
+	if !ok {
+		return rune(s[1]), 2
+	}
+	if utf16.IsSurrogate(r) && len(s) >= 2*one && s[one] == '\\' && s[one+1] == 'u' {
+		if low, ok := hex4(s[one:]); ok {
+			if pair := utf16.DecodeRune(r, low); pair != '\uFFFD' {
+				return pair, 2 * one
+			}
+		}
+	}
+	return r, one
+}
+
+func hex4(s string) (rune, bool) {
+	if len(s) < len(`\u0000`) {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(s[2:6], 16, 16)
+	return rune(n), err == nil
+}
+
+// runeCounter counts the code points of a JSON string that comes in pieces, quotes left out: characters as they are,
+// and escapes, of which two may be one character.
+type runeCounter struct {
+	n int64
+	// escape is how far an escape has been read: 0 is none, 1 the backslash, from 2 on the digits of \u.
+	escape uint8
+	unit   uint16
+	// high says that the last thing was an escape of the first half of a pair.
+	high bool
+}
+
+func (c *runeCounter) write(p []byte) {
+	for _, b := range p {
+		switch {
+		case c.escape == 0 && b != '\\':
+			if b&0xC0 != 0x80 { // not inside of a character
+				c.n++
+				c.high = false
+			}
+		case c.escape == 0:
+			c.escape = 1
+		case c.escape == 1 && b == 'u':
+			c.escape, c.unit = 2, 0
+		case c.escape == 1:
+			c.escape, c.high = 0, false
+			c.n++
+		default:
+			c.digit(b)
+		}
+	}
+}
+
+func (c *runeCounter) digit(b byte) {
+	c.unit = c.unit<<4 | uint16(hexDigit(b))
+	if c.escape++; c.escape < 6 {
+		return
+	}
+	c.escape = 0
+	isLow := c.unit >= 0xDC00 && c.unit < 0xE000
+	if !c.high || !isLow {
+		c.n++
+	}
+	c.high = c.unit >= 0xD800 && c.unit < 0xDC00
+}
+
+func hexDigit(b byte) byte {
+	switch {
+	case b >= '0' && b <= '9':
+		return b - '0'
+	case b >= 'a' && b <= 'f':
+		return b - 'a' + 10
+	case b >= 'A' && b <= 'F':
+		return b - 'A' + 10
+	}
+	return 0
+}
