@@ -37,6 +37,7 @@ const (
 	array               // an array begins
 	element             // another element of an array begins
 	counted             // a string that is counted; its text is the number of code points
+	empty               // the object that began has no members
 	tooLong             // a string or literal that is longer than anything of interest
 )
 
@@ -74,7 +75,16 @@ type jsonScanner struct {
 	escaped bool  // the last byte was a backslash
 	buf     []byte
 	runes   runeCounter
+
+	// consumed is how much came before this piece, at the caller's care, and at how far this one is read.
+	consumed, position int64
+	// media is the length of texts that are data and not words: those that begin with "data:".
+	media          int64
+	fresh, isMedia bool
 }
+
+// offset returns where the value that is being told of begins, after its first byte.
+func (s *jsonScanner) offset() int64 { return s.consumed + s.position + 1 }
 
 // level is an object or array on the way to wanted values.
 type level struct {
@@ -107,11 +117,25 @@ func (s *jsonScanner) between() bool {
 	return !s.bad && s.depth == 0 && s.state == wantValue
 }
 
+// measure counts a text into media when it begins as data. A piece may end in that beginning, and then it counts as words.
+func (s *jsonScanner) measure(p []byte) {
+	if s.fresh {
+		s.isMedia = bytes.HasPrefix(p, []byte("data:"))
+	}
+	s.fresh = false
+	if s.isMedia {
+		s.media += int64(len(p))
+	}
+}
+
 func (s *jsonScanner) write(p []byte) {
 	for i := 0; i < len(p) && !s.bad; {
+		s.position = int64(i)
 		switch s.state {
 		case inString:
-			i += s.inString(p[i:])
+			n := s.inString(p[i:])
+			s.measure(p[i : i+n])
+			i += n
 		case inLiteral:
 			i += s.inLiteral(p[i:])
 		case inSkipped:
@@ -140,7 +164,10 @@ func (s *jsonScanner) structure(c byte) {
 		s.after(c)
 	case c == '"' && s.state == wantKeyOrEnd || c == '"' && s.state == wantKey:
 		s.startString(true)
-	case c == '}' && s.state == wantKeyOrEnd, c == ']' && s.state == wantElement:
+	case c == '}' && s.state == wantKeyOrEnd:
+		s.tell(s.levels[s.depth-1].node, empty, nil)
+		s.pop()
+	case c == ']' && s.state == wantElement:
 		s.pop()
 	case s.state == wantKeyOrEnd || s.state == wantKey:
 		s.bad = true
@@ -235,7 +262,7 @@ func (s *jsonScanner) tell(n *node, k kind, text []byte) {
 func (s *jsonScanner) startString(key bool) {
 	s.state, s.key, s.escaped, s.over, s.buf = inString, key, false, false, s.buf[:0]
 	s.keep = key || s.at != nil && s.at.field != 0 && !s.at.counted
-	s.runes = runeCounter{}
+	s.runes, s.fresh = runeCounter{}, true
 }
 
 func (s *jsonScanner) inString(p []byte) int {

@@ -56,6 +56,7 @@ const (
 	fStartedAt
 
 	// Requests.
+	fBody
 	fStream
 	fStreamOptions
 	fIncludeUsage

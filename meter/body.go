@@ -1,0 +1,158 @@
+package meter
+
+import (
+	"mime"
+	"net/http"
+	"strings"
+)
+
+// contentKind is how a response's body is read.
+type contentKind uint8
+
+const (
+	// opaque bodies are only counted: audio, text, what is encoded in an unknown way.
+	opaque contentKind = iota
+	document
+	events
+)
+
+// bodyScanner reads a response's body in pieces, up to a limit.
+type bodyScanner struct {
+	kind    contentKind
+	encoded bool // it cannot be read
+	limited bool // it was longer than the limit
+	left    int64
+
+	json   *documentScanner
+	events *eventScanner
+	gzip   *gunzipper
+}
+
+// newBodyScanner chooses how to read a body by what its head says.
+func (o *observation) newBodyScanner(header http.Header, limit int64) bodyScanner {
+	b := bodyScanner{left: limit, kind: o.contentKind(mediaType(header))}
+	switch encoding := strings.ToLower(strings.TrimSpace(header.Get("Content-Encoding"))); {
+	case encoding == "" || encoding == "identity" || b.kind == opaque:
+	case encoding == "gzip" || encoding == "x-gzip":
+		b.gzip = newGunzipper()
+	default:
+		b.kind, b.encoded = opaque, true
+	}
+	switch {
+	case b.kind == events:
+		b.events = newEventScanner(&o.openAI, o.endpoint != chat && o.endpoint != completions)
+	case b.kind == document && o.api == OpenAI:
+		b.json = newDocumentScanner(openAITree, &o.openAI)
+	case b.kind == document:
+		b.json = newDocumentScanner(elevenTree, &o.eleven)
+	}
+	return b
+}
+
+func (o *observation) contentKind(media string) contentKind {
+	isText := strings.HasPrefix(media, "text/")
+	switch {
+	case isJSON(media), media == "", o.status >= 400 && isText:
+		return document
+	case o.api != OpenAI:
+		return opaque
+	case media == "text/event-stream", isText && o.request.stream:
+		return events
+	case isText && o.endpoint != transcription && o.endpoint != speech:
+		return document // a server that does not say that it is JSON
+	}
+	return opaque
+}
+
+func mediaType(header http.Header) string {
+	media, _, err := mime.ParseMediaType(header.Get("Content-Type"))
+	if err != nil {
+		return ""
+	}
+	return media
+}
+
+func isJSON(media string) bool {
+	return media == "application/json" || strings.HasSuffix(media, "+json")
+}
+
+// write reads on, and reports whether the response has said all that it will.
+func (b *bodyScanner) write(p []byte) (done bool) {
+	if b.kind == opaque || b.limited {
+		return false
+	}
+	if b.gzip != nil {
+		b.gzip.write(p, b.scan)
+	} else {
+		b.scan(p)
+	}
+	return b.whole()
+}
+
+// scan reads what has been decoded.
+func (b *bodyScanner) scan(p []byte) {
+	if b.left -= int64(len(p)); b.left < 0 {
+		b.limited = true
+		return
+	}
+	if b.events != nil {
+		b.events.write(p)
+	} else {
+		b.json.write(p)
+	}
+}
+
+// finish is called once, when nothing more comes; isEnd says that the body has ended by itself.
+func (b *bodyScanner) finish(isEnd bool) {
+	if b.gzip != nil {
+		if isEnd && !b.limited {
+			b.gzip.end(b.scan)
+		}
+		b.gzip.close()
+	}
+	switch {
+	case b.limited:
+	case b.events != nil:
+		b.events.finish()
+	}
+}
+
+// whole reports whether the response has been read to its end.
+func (b *bodyScanner) whole() bool {
+	switch {
+	case b.limited:
+		return false
+	case b.events != nil:
+		return b.events.done
+	case b.json != nil:
+		return b.json.json.docs > 0
+	}
+	return false
+}
+
+// documentReader is told of a document's values and of its bounds.
+type documentReader interface {
+	sink
+	begin()
+	end()
+}
+
+// documentScanner reads one JSON document.
+type documentScanner struct {
+	json   jsonScanner
+	reader documentReader
+}
+
+func newDocumentScanner(root *node, r documentReader) *documentScanner {
+	r.begin()
+	return &documentScanner{json: jsonScanner{root: root, sink: r}, reader: r}
+}
+
+func (s *documentScanner) write(p []byte) {
+	if s.json.docs > 0 {
+		return // nothing is meant to follow
+	}
+	if s.json.write(p); s.json.docs > 0 {
+		s.reader.end()
+	}
+}

@@ -1,0 +1,199 @@
+package meter
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+)
+
+// prepare reads what the request says, as far as that can be done before it is sent, and makes the request that is sent.
+// A body that can be had again is read from a copy. One that cannot is read as it is sent, or held up to heldRequest when
+// something has to be known before.
+func (f *flight) prepare(req *http.Request) error {
+	f.request = req
+	if req.Body == nil || req.Body == http.NoBody {
+		return nil
+	}
+	cfg := &f.transport.cfg
+	newScanner := func() *requestScanner {
+		return newRequestScanner(req.Header.Get("Content-Type"), req.Header.Get("Content-Encoding"), cfg.RequestLimit)
+	}
+	f.body = &requestBody{ReadCloser: req.Body, length: req.ContentLength, newScanner: newScanner}
+	switch {
+	case req.GetBody != nil:
+		body, err := req.GetBody()
+		if err != nil {
+			return err
+		}
+		f.body.readAhead(body)
+		_ = body.Close() // of what has only been read
+	case cfg.Reserve || cfg.AskForUsage:
+		f.body.hold()
+	default:
+		f.body.scanner = newScanner()
+	}
+	f.request = req.WithContext(req.Context()) // a clone: a RoundTripper leaves its request as it is
+	f.request.Body = f.body
+	if req.GetBody != nil {
+		f.request.GetBody = func() (io.ReadCloser, error) { return f.body.again(req.GetBody) }
+	}
+	if insert, at := f.ask(); insert != "" {
+		f.askForUsage(insert, at)
+	}
+	return nil
+}
+
+// heldRequest is how much of a body that cannot be had again is held when something has to be known of it before it is
+// sent.
+const heldRequest = 1 << 20
+
+// requestBody is a request's body on its way to the provider.
+type requestBody struct {
+	io.ReadCloser
+	length     int64
+	newScanner func() *requestScanner
+
+	mu      sync.Mutex // the transport reads while the response may come
+	known   bool       // read ahead
+	found   requestFacts
+	scanner *requestScanner // reads along when the facts are not known
+	read    int64
+	sent    bool
+}
+
+// readAhead scans a copy of the body.
+func (b *requestBody) readAhead(body io.Reader) {
+	s := b.newScanner()
+	if _, err := io.Copy(scanWriter(s.write), io.LimitReader(body, s.limit+1)); err == nil {
+		b.found = s.finish()
+	}
+	b.known = true
+}
+
+// hold reads ahead as much as may be held, and puts it back.
+func (b *requestBody) hold() {
+	held, err := io.ReadAll(io.LimitReader(b.ReadCloser, heldRequest))
+	s := b.newScanner()
+	s.write(held)
+	rest := io.Reader(b.ReadCloser)
+	if err != nil {
+		rest = brokenReader{err}
+	}
+	if len(held) < heldRequest && err == nil {
+		b.found, b.known = s.finish(), true
+	} else {
+		b.scanner, b.found = b.newScanner(), s.facts // more of it may follow
+		b.found.complete = false
+	}
+	b.ReadCloser = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(held), rest), b.ReadCloser}
+}
+
+type brokenReader struct{ err error }
+
+func (r brokenReader) Read([]byte) (int, error) { return 0, r.err }
+
+// Read reads for the transport.
+func (b *requestBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.read += int64(max(n, 0))
+	b.sent = b.sent || err == io.EOF || b.length > 0 && b.read >= b.length //nolint:errorlint // io.Reader returns it as it is
+	if b.scanner != nil && n > 0 {
+		b.scanner.write(p[:n])
+	}
+	return n, err
+}
+
+// isSent reports whether all of the body has been read to be sent.
+func (b *requestBody) isSent() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.sent
+}
+
+// facts returns what has been found by now.
+func (b *requestBody) facts() requestFacts {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.known || b.scanner == nil {
+		return b.found
+	}
+	return b.scanner.finish()
+}
+
+// again is GetBody of the request that is sent: a transport asks for it when a connection broke before it was used.
+func (b *requestBody) again(getBody func() (io.ReadCloser, error)) (io.ReadCloser, error) {
+	body, err := getBody()
+	if err != nil {
+		return nil, err
+	}
+	return &secondBody{body, b}, nil
+}
+
+// secondBody is a body that is sent once more, of which everything is known but whether it was sent.
+type secondBody struct {
+	io.ReadCloser
+	first *requestBody
+}
+
+// Read reads for the transport.
+func (b *secondBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		b.first.mu.Lock()
+		b.first.sent = b.first.sent || err == io.EOF //nolint:errorlint // io.Reader returns it as it is
+		b.first.mu.Unlock()
+	}
+	return n, err
+}
+
+// ask returns what has to be put into the body, and where, for the stream to end with its usage. It is empty when the
+// request is no streamed chat, says itself whether it wants the usage, or cannot be read.
+func (f *flight) ask() (insert string, at int64) {
+	asked := f.body.facts()
+	isChat := f.observed.endpoint == chat || f.observed.endpoint == completions
+	switch {
+	case !f.transport.cfg.AskForUsage || !isChat || !asked.complete || !asked.stream || asked.includeUsage != "":
+		return "", 0
+	case !asked.options:
+		return `"stream_options":{"include_usage":true},`, asked.bodyAt
+	case asked.optionsAt == 0:
+		return "", 0
+	case asked.optionsEmpty:
+		return `"include_usage":true`, asked.optionsAt
+	}
+	return `"include_usage":true,`, asked.optionsAt
+}
+
+func (f *flight) askForUsage(insert string, at int64) {
+	f.body.ReadCloser = inserted(f.body.ReadCloser, insert, at)
+	if f.request.ContentLength > 0 {
+		f.request.ContentLength += int64(len(insert))
+		f.body.length += int64(len(insert))
+	}
+	f.request.Header = f.request.Header.Clone()
+	f.request.Header.Del("Content-Length") // that of the request counts
+	if getBody := f.request.GetBody; getBody != nil {
+		f.request.GetBody = func() (io.ReadCloser, error) {
+			body, err := getBody()
+			if err != nil {
+				return nil, err
+			}
+			return inserted(body, insert, at), nil
+		}
+	}
+}
+
+// inserted is a body with a text put into it.
+func inserted(body io.ReadCloser, insert string, at int64) io.ReadCloser {
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(io.LimitReader(body, at), strings.NewReader(insert), body), body}
+}
