@@ -3,6 +3,7 @@ package meter
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -30,18 +31,21 @@ type flight struct {
 	stop     func() bool // takes back the watch on the context
 }
 
+// flight returns a call that nothing has been done for. Its tenant is empty when nobody says whose it is.
+func (t *Transport) flight(req *http.Request, r route, e endpoint) *flight {
+	return &flight{
+		transport: t, request: req, tenant: t.tenant(req), started: t.cfg.Now(), regional: r.regional, echo: requestID(req.Header),
+		observed: observation{provider: r.provider, api: r.api, endpoint: e, path: cleaned(req.URL.Path, maxPathLength)},
+		labels:   t.labels(req),
+	}
+}
+
 // begin makes a call ready to be sent: its tenant, what its request says, and the room for it.
 func (t *Transport) begin(req *http.Request, r route, e endpoint) (*flight, error) {
-	tenant, err := t.tenant(req)
-	if err != nil {
-		return nil, err
+	f := t.flight(req, r, e)
+	if f.tenant == "" {
+		return nil, fmt.Errorf("%w: %s %s", ErrNoTenant, req.Method, req.URL.Path)
 	}
-	f := &flight{
-		transport: t, tenant: tenant, started: t.cfg.Now(), regional: r.regional,
-		echo:     requestID(req.Header),
-		observed: observation{provider: r.provider, api: r.api, endpoint: e, path: cleaned(req.URL.Path, maxPathLength)},
-	}
-	f.labels = t.labels(req)
 	if err := f.prepare(req); err != nil {
 		return nil, err
 	}

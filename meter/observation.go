@@ -70,11 +70,14 @@ type observation struct {
 	seen   int64 // bytes of the response
 }
 
+// characterCost is the header in which ElevenLabs says how many credits it charged.
+const characterCost = "Character-Cost"
+
 // begins reads the head of a response. limit bounds how much of its body is scanned.
 func (o *observation) begins(status int, header http.Header, limit int64) {
 	o.status = status
 	o.requestID = requestID(header)
-	if cost := header.Get("Character-Cost"); cost != "" && o.api == ElevenLabs {
+	if cost := header.Get(characterCost); cost != "" && o.api == ElevenLabs {
 		n, err := parseCount([]byte(cost))
 		if o.credits, o.hasCredits = n, err == nil; err != nil {
 			o.fault = "character-cost " + err.Error()

@@ -55,9 +55,9 @@ type requestBody struct {
 	length     int64
 	newScanner func() *requestScanner
 
-	mu      sync.Mutex // the transport reads while the response may come
-	known   bool       // read ahead
-	found   requestFacts
+	mu      sync.Mutex      // the transport reads while the response may come
+	known   bool            // read ahead
+	found   requestFacts    // by reading ahead, of the beginning at least
 	scanner *requestScanner // reads along when the facts are not known
 	read    int64
 	sent    bool
@@ -121,7 +121,7 @@ func (b *requestBody) isSent() bool {
 func (b *requestBody) facts() requestFacts {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.known || b.scanner == nil {
+	if b.known || b.scanner == nil || b.scanner.facts.bytes < b.found.bytes {
 		return b.found
 	}
 	return b.scanner.finish()

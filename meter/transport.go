@@ -10,7 +10,6 @@ package meter
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"sync"
 
@@ -60,8 +59,11 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return t.cfg.Base.RoundTrip(req)
 	}
 	e := classify(r.api, req.Method, req.URL.Path)
-	if e == unmetered {
+	switch e {
+	case unmetered:
 		return t.cfg.Base.RoundTrip(req)
+	case anyElevenLabs:
+		return t.passElevenLabs(req, r)
 	}
 	f, err := t.begin(req, r, e)
 	if err != nil {
@@ -80,12 +82,29 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
+// passElevenLabs makes a request to an endpoint of ElevenLabs that nobody knows. Most are free; it is a call when the
+// response says that it was charged.
+func (t *Transport) passElevenLabs(req *http.Request, r route) (*http.Response, error) {
+	started := t.cfg.Now()
+	res, err := t.cfg.Base.RoundTrip(req)
+	if err != nil || res.Header.Get(characterCost) == "" {
+		return res, err
+	}
+	f := t.flight(req, r, anyElevenLabs)
+	if f.started = started; f.tenant == "" {
+		t.cfg.Logger.Error("meter: a charged call is not recorded: it has no tenant", "path", req.URL.Path)
+		return res, nil
+	}
+	f.answered(res)
+	return res, nil
+}
+
 // Flush waits until the calls that have ended are recorded or have failed to be. Those whose responses are still being
 // read are not waited for. The error is that of ctx.
 func (t *Transport) Flush(ctx context.Context) error { return t.out.flush(ctx) }
 
-// tenant returns whose call a request is.
-func (t *Transport) tenant(req *http.Request) (string, error) {
+// tenant returns whose call a request is, "" when nobody says.
+func (t *Transport) tenant(req *http.Request) string {
 	id, ok := usage.TenantFromContext(req.Context())
 	if !ok {
 		id = t.cfg.TenantID
@@ -95,9 +114,9 @@ func (t *Transport) tenant(req *http.Request) (string, error) {
 		t.cfg.Logger.Warn("meter: a call without a tenant", "counted_under", id, "host", req.URL.Host, "path", req.URL.Path)
 	}
 	if !isTenant(id) {
-		return "", fmt.Errorf("%w: %s %s", ErrNoTenant, req.Method, req.URL.Path)
+		return ""
 	}
-	return id, nil
+	return id
 }
 
 func closeBody(req *http.Request) {
