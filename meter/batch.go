@@ -59,13 +59,17 @@ type batchLine struct {
 	openAIReading
 	id, customID, requestID, errorCode string
 	status                             int64
+	isObject                           bool
 	fault                              error
 }
 
 func (l *batchLine) found(f field, k kind, value []byte) {
-	if f < fCustomID || f > fLineErrorCode {
+	if f < fLine || f > fLineErrorCode {
 		l.openAIReading.found(f, k, value)
 		return
+	}
+	if f == fLine && k == object {
+		l.isObject = true
 	}
 	if k != text && k != literal || k == literal && string(value) == "null" {
 		return
@@ -117,7 +121,7 @@ func (b *batchReader) endLine() {
 
 // call makes the call of a line that is complete.
 func (l *batchLine) call(whole bool) (usage.OpenAICall, error) {
-	if !whole || l.fault != nil || l.status != 0 && (l.status < 100 || l.status > 599) {
+	if !whole || !l.isObject || l.fault != nil || l.status != 0 && (l.status < 100 || l.status > 599) {
 		return usage.OpenAICall{}, fmt.Errorf("%w: not a line of a batch", ErrMalformed)
 	}
 	o := observation{provider: usage.OpenAI, endpoint: responses, openAI: l.openAIReading, status: int(l.status)}

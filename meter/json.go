@@ -150,7 +150,7 @@ func (s *jsonScanner) write(p []byte) {
 // finish ends a literal that nothing follows: a document may be a number.
 func (s *jsonScanner) finish() {
 	if s.state == inLiteral && !s.bad {
-		s.endValue(literal)
+		s.endLiteral()
 	}
 }
 
@@ -209,7 +209,7 @@ func (s *jsonScanner) startValue(c byte) {
 	case c == '{' || c == '[':
 		s.open(c == '[')
 	case c == '-' || c >= '0' && c <= '9' || c == 't' || c == 'f' || c == 'n':
-		s.state, s.keep, s.over, s.buf = inLiteral, s.at != nil, false, s.buf[:0]
+		s.state, s.keep, s.over, s.buf = inLiteral, true, false, s.buf[:0]
 		s.collect(c)
 	default:
 		s.bad = true
@@ -399,10 +399,19 @@ func (s *jsonScanner) inLiteral(p []byte) int {
 			s.collect(c)
 			continue
 		}
-		s.endValue(literal)
+		s.endLiteral()
 		return i
 	}
 	return len(p)
+}
+
+// endLiteral looks at words only: what a number is, is looked at where it is read.
+func (s *jsonScanner) endLiteral() {
+	if c := s.buf[0]; c >= 'a' && string(s.buf) != "true" && string(s.buf) != "false" && string(s.buf) != "null" {
+		s.bad = true
+		return
+	}
+	s.endValue(literal)
 }
 
 func (s *jsonScanner) collect(c byte) {

@@ -36,6 +36,7 @@ const (
 	fImages
 
 	// Batch files.
+	fLine
 	fCustomID
 	fLineID
 	fLineStatus
@@ -136,7 +137,7 @@ var openAITree = &node{kids: append([]*node{
 }, bodyNodes...)}
 
 // batchTree is a line of a batch's output file.
-var batchTree = &node{kids: []*node{
+var batchTree = &node{field: fLine, kids: []*node{
 	{name: "id", field: fLineID},
 	{name: "custom_id", field: fCustomID},
 	{name: "error", kids: []*node{{name: "code", field: fLineErrorCode}}},
