@@ -51,7 +51,7 @@ type batchReader struct {
 	number  int
 	blank   bool
 	line    batchLine
-	json    *documentScanner
+	json    *jsonScanner
 }
 
 // batchLine is what has been found of a line: the response in it, and what stands around it.
@@ -113,7 +113,7 @@ func (b *batchReader) write(p []byte) {
 
 func (b *batchReader) endLine() {
 	if !b.blank {
-		call, err := b.line.call(b.json.json.docs > 0)
+		call, err := b.line.call(b.json.docs > 0)
 		b.stopped = !b.yield(BatchLine{Line: b.number, CustomID: b.line.customID, Call: call}, err)
 	}
 	b.start()
@@ -155,7 +155,7 @@ func ParseRealtime(model string, event []byte) (call usage.OpenAICall, ok bool) 
 	var r openAIReading
 	s := newDocumentScanner(openAITree, &r)
 	s.write(event)
-	if s.json.docs == 0 || r.event != "response.done" {
+	if s.docs == 0 || r.event != "response.done" {
 		return usage.OpenAICall{}, false
 	}
 	if r.model != "" {

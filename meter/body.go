@@ -23,7 +23,7 @@ type bodyScanner struct {
 	limited bool // it was longer than the limit
 	left    int64
 
-	json   *documentScanner
+	json   *jsonScanner
 	events *eventScanner
 	gzip   *gunzipper
 }
@@ -125,34 +125,12 @@ func (b *bodyScanner) whole() bool {
 	case b.events != nil:
 		return b.events.done
 	case b.json != nil:
-		return b.json.json.docs > 0
+		return b.json.docs > 0
 	}
 	return false
 }
 
-// documentReader is told of a document's values and of its bounds.
-type documentReader interface {
-	sink
-	begin()
-	end()
-}
-
-// documentScanner reads one JSON document.
-type documentScanner struct {
-	json   jsonScanner
-	reader documentReader
-}
-
-func newDocumentScanner(root *node, r documentReader) *documentScanner {
-	r.begin()
-	return &documentScanner{json: jsonScanner{root: root, sink: r}, reader: r}
-}
-
-func (s *documentScanner) write(p []byte) {
-	if s.json.docs > 0 {
-		return // nothing is meant to follow
-	}
-	if s.json.write(p); s.json.docs > 0 {
-		s.reader.end()
-	}
+// newDocumentScanner reads one JSON document.
+func newDocumentScanner(root *node, to sink) *jsonScanner {
+	return &jsonScanner{root: root, sink: to, single: true}
 }

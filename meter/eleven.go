@@ -32,8 +32,7 @@ type elevenReading struct {
 	fault   string
 }
 
-func (r *elevenReading) begin() {}
-func (r *elevenReading) end()   {}
+func (r *elevenReading) end() {}
 
 func (r *elevenReading) found(f field, k kind, value []byte) {
 	if k != text && k != literal || k == literal && string(value) == "null" {

@@ -33,8 +33,7 @@ type conversation struct {
 	fault  error
 }
 
-func (c *conversation) begin() {}
-func (c *conversation) end()   {}
+func (c *conversation) end() {}
 
 func (c *conversation) found(f field, k kind, value []byte) {
 	if k != text && k != literal || k == literal && string(value) == "null" {
@@ -95,7 +94,7 @@ func ParseElevenLabsConversation(body io.Reader) (usage.ElevenLabsCall, error) {
 		return usage.ElevenLabsCall{}, fmt.Errorf("meter: read the conversation: %w", err)
 	}
 	switch {
-	case s.json.docs == 0 || c.call.ID == "":
+	case s.docs == 0 || c.call.ID == "":
 		return usage.ElevenLabsCall{}, fmt.Errorf("%w: not a conversation", ErrMalformed)
 	case c.fault != nil:
 		return usage.ElevenLabsCall{}, c.fault

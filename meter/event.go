@@ -107,23 +107,14 @@ func (d *eventDecoder) data(p []byte) {
 		copy(d.head[d.length:], p)
 	}
 	d.length += len(p)
-	d.documents(p)
-}
-
-// documents decodes data. A document that ends within it is complete for the reading before the next one begins.
-func (d *eventDecoder) documents(p []byte) {
-	before := d.json.docs
 	d.json.write(p)
-	if d.json.docs != before {
-		d.reading.end()
-	}
 }
 
 func (d *eventDecoder) endLine() {
 	if d.line == inData || d.line == afterName {
 		mark := d.head[:min(d.length, len(d.head))]
 		d.done = d.done || string(bytes.TrimSuffix(mark, []byte{'\r'})) == doneMark
-		d.documents([]byte{'\n'})
+		d.json.write([]byte{'\n'})
 	}
 	d.startLine()
 }

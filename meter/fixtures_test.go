@@ -305,7 +305,7 @@ func (r *runner) tracker() (*usage.Tracker, func() []usage.Record) {
 	return newTracker(r.t, usage.Config{Prices: r.book, Now: func() time.Time { return r.c.OccurredAt }})
 }
 
-func newTracker(t *testing.T, cfg usage.Config) (*usage.Tracker, func() []usage.Record) {
+func newTracker(t testing.TB, cfg usage.Config) (*usage.Tracker, func() []usage.Record) {
 	t.Helper()
 	st, err := storesqlite.Open(t.Context(), ":memory:")
 	if err != nil {

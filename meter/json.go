@@ -41,9 +41,11 @@ const (
 	tooLong             // a string or literal that is longer than anything of interest
 )
 
-// sink is told of the values at nodes, in the order in which they stand. The text is only lent.
+// sink is told of the values at nodes, in the order in which they stand, and of where a document is complete. The text is
+// only lent.
 type sink interface {
 	found(f field, k kind, text []byte)
+	end()
 }
 
 // What a document may be for its wanted parts to be found. Everything else in it may be of any size and depth: it is
@@ -59,6 +61,8 @@ const (
 type jsonScanner struct {
 	root *node
 	sink sink
+	// single ends the reading with the first document.
+	single bool
 
 	state state
 	bad   bool // a fault was found: everything up to reset is ignored
@@ -129,7 +133,7 @@ func (s *jsonScanner) measure(p []byte) {
 }
 
 func (s *jsonScanner) write(p []byte) {
-	for i := 0; i < len(p) && !s.bad; {
+	for i := 0; i < len(p) && !s.bad && (!s.single || s.docs == 0); {
 		s.position = int64(i)
 		switch s.state {
 		case inString:
@@ -250,6 +254,7 @@ func (s *jsonScanner) closed() {
 	if s.state = afterValue; s.depth == 0 {
 		s.state = wantValue
 		s.docs++
+		s.sink.end()
 	}
 }
 

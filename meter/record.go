@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/acf68eca/usage"
 )
@@ -242,14 +241,10 @@ type outbox struct {
 
 type delivery struct{ done chan struct{} }
 
-const (
-	// maxWriting is how many records may wait for the store before the next one holds up the call that it is of.
-	maxWriting = 1024
-	// writeTimeout bounds how long one record is waited for.
-	writeTimeout = time.Minute
-)
+// maxWriting is how many records may wait for the store before the next one holds up the call that it is of.
+const maxWriting = 1024
 
-// start runs write beside the caller.
+// start runs write beside the caller, off its context: how long a commit may take is the tracker's to bound.
 func (o *outbox) start(write func(context.Context)) {
 	d := &delivery{done: make(chan struct{})}
 	o.mu.Lock()
@@ -266,9 +261,7 @@ func (o *outbox) start(write func(context.Context)) {
 			o.mu.Unlock()
 			close(d.done)
 		}()
-		ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
-		defer cancel()
-		write(ctx)
+		write(context.Background())
 	}
 	if isFull {
 		run()

@@ -119,6 +119,8 @@ func (s *requestScanner) found(f field, k kind, value []byte) {
 	}
 }
 
+func (s *requestScanner) end() {}
+
 // formValue takes a field of a form, which has the same names.
 func (s *requestScanner) formValue(name, value string) {
 	n := requestTree.kid([]byte(name))

@@ -66,7 +66,13 @@ type requestBody struct {
 // readAhead scans a copy of the body.
 func (b *requestBody) readAhead(body io.Reader) {
 	s := b.newScanner()
-	if _, err := io.Copy(scanWriter(s.write), io.LimitReader(body, s.limit+1)); err == nil {
+	var err error
+	if from, ok := body.(io.WriterTo); ok { // it is in memory already
+		_, err = from.WriteTo(scanWriter(s.write))
+	} else {
+		_, err = io.Copy(scanWriter(s.write), io.LimitReader(body, s.limit+1))
+	}
+	if err == nil {
 		b.found = s.finish()
 	}
 	b.known = true
