@@ -33,7 +33,7 @@ func ParseBatch(file io.Reader) iter.Seq2[BatchLine, error] {
 			b.write(buf[:n])
 			switch {
 			case b.stopped:
-			case err == io.EOF: //nolint:errorlint // io.Reader returns it as it is
+			case err == io.EOF:
 				b.endLine()
 				return
 			case err != nil:

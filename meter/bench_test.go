@@ -45,7 +45,7 @@ func BenchmarkPlain(b *testing.B) {
 	header := http.Header{"Content-Type": {jsonType}, "X-Request-Id": {"req_1"}}
 	base := roundTripper(func(req *http.Request) (*http.Response, error) {
 		_, _ = io.Copy(io.Discard, req.Body)
-		return &http.Response{StatusCode: 200, Header: header, Body: io.NopCloser(strings.NewReader(chatAnswer)), Request: req}, nil
+		return &http.Response{StatusCode: http.StatusOK, Header: header, Body: io.NopCloser(strings.NewReader(chatAnswer)), Request: req}, nil
 	})
 	metered := forgetfulTransport(b, base)
 	for _, bench := range []struct {
@@ -98,7 +98,7 @@ func openStreams(tb testing.TB, n int, metered bool) []*http.Response {
 	content := strings.Repeat(streamChunk, 20) + `data: {"x":"` + strings.Repeat("x", 3900) // nearly all that is held
 	base := roundTripper(func(req *http.Request) (*http.Response, error) {
 		body := io.NopCloser(strings.NewReader(content))
-		return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {eventStream}}, Body: body, Request: req}, nil
+		return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {eventStream}}, Body: body, Request: req}, nil
 	})
 	var transport http.RoundTripper = base
 	if metered {

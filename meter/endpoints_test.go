@@ -293,7 +293,10 @@ func TestParseBatch(t *testing.T) {
 			t.Error(diff)
 		}
 	}
-	for range meter.ParseBatch(strings.NewReader(batchFile)) {
+	for line, err := range meter.ParseBatch(strings.NewReader(batchFile)) {
+		if err != nil || line.Line != 1 {
+			t.Errorf("%+v, %v", line, err)
+		}
 		break
 	}
 	broken := errors.New("broken")

@@ -141,7 +141,7 @@ func TestAStreamIsReadAsItsSpecificationSays(t *testing.T) {
 				}
 			}
 			var each []int
-			for at := 0; at < min(len(stream), 1<<14); at++ {
+			for at := range min(len(stream), 1<<14) {
 				each = append(each, at)
 			}
 			if diff := cmp.Diff(want, scanned(scanPieces([]byte(stream), true, each...))); diff != "" {

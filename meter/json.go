@@ -151,13 +151,6 @@ func (s *jsonScanner) write(p []byte) {
 	}
 }
 
-// finish ends a literal that nothing follows: a document may be a number.
-func (s *jsonScanner) finish() {
-	if s.state == inLiteral && !s.bad {
-		s.endLiteral()
-	}
-}
-
 // structure takes a byte that stands between values.
 func (s *jsonScanner) structure(c byte) {
 	switch {

@@ -12,23 +12,16 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// heard is a sink that writes down what it is told.
-type heard []string
+// deaf is a sink for tests of what a scanner keeps.
+type deaf struct{}
 
-func (h *heard) found(f field, k kind, text []byte) {
-	*h = append(*h, fmt.Sprintf("%d %d %s", f, k, text))
-}
+func (deaf) found(field, kind, []byte) {}
+func (deaf) end()                      {}
 
-func (h *heard) end() {}
-
-func listen(root *node, pieces ...string) (heard, jsonScanner) {
-	var h heard
-	s := jsonScanner{root: root, sink: &h}
-	for _, piece := range pieces {
-		s.write([]byte(piece))
-	}
-	s.finish()
-	return h, s
+func listen(root *node, document string) *jsonScanner {
+	s := &jsonScanner{root: root, sink: deaf{}}
+	s.write([]byte(document))
+	return s
 }
 
 func TestJSONThatIsNone(t *testing.T) {
@@ -37,7 +30,7 @@ func TestJSONThatIsNone(t *testing.T) {
 		`{"usage":}`, `{"usage" {}}`, `{,}`, `{"id":"a",}`, `{"usage":{"prompt_tokens":1]}`, `{"id":nul}`, `{"id":"a"`, `}`, `{"id":'a'}`, `{1:2}`,
 		`{"usage":{"prompt_tokens":1`, `nope`, `{"choices":[}`, `{"choices":[1,]}`, `{"id":tru e}`, "",
 	} {
-		if _, s := listen(openAITree, document); s.docs > 0 {
+		if s := listen(openAITree, document); s.docs > 0 {
 			t.Errorf("%s is a document", document)
 		}
 	}
@@ -47,7 +40,7 @@ func TestNothingIsKeptOfWhatNobodyWants(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x", 1<<20)
 	deep := strings.Repeat(`{"a":[`, 100_000) + strings.Repeat(`]}`, 100_000)
-	_, s := listen(openAITree, `{"choices":"`+long+`","`+long+`":`+deep+`,"id":"`+long+`","model":"m"}`)
+	s := listen(openAITree, `{"choices":"`+long+`","`+long+`":`+deep+`,"id":"`+long+`","model":"m"}`)
 	if s.docs != 1 || cap(s.buf) > 2*maxScalar {
 		t.Errorf("%d documents, %d bytes kept", s.docs, cap(s.buf))
 	}
@@ -57,7 +50,7 @@ func TestNestingOfWhatIsWantedIsBounded(t *testing.T) {
 	t.Parallel()
 	deep := &node{field: fID}
 	deep.elem = deep
-	if _, s := listen(deep, strings.Repeat("[", 1000)); !s.bad {
+	if s := listen(deep, strings.Repeat("[", 1000)); !s.bad {
 		t.Error("no fault")
 	}
 }
@@ -65,7 +58,7 @@ func TestNestingOfWhatIsWantedIsBounded(t *testing.T) {
 // A text of nothing but backslashes is not searched from each of them to its end.
 func TestHostileTextsTakeLinearTime(t *testing.T) {
 	t.Parallel()
-	_, s := listen(openAITree, `{"x":"`+strings.Repeat(`\\`, 8<<20)+`"}`)
+	s := listen(openAITree, `{"x":"`+strings.Repeat(`\\`, 8<<20)+`"}`)
 	if s.docs != 1 {
 		t.Error("no document")
 	}

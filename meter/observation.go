@@ -128,8 +128,7 @@ func (o *observation) openAICalls(end ending) []usage.OpenAICall {
 	if r.last.imageGenTokens == 0 {
 		return []usage.OpenAICall{call}
 	}
-	tool := call
-	tool = usage.OpenAICall{
+	tool := usage.OpenAICall{
 		ID: call.ID, Provider: call.Provider, Endpoint: call.Endpoint, Status: call.Status, UsageUnknown: UsageImageTool,
 	}
 	if tool.ID != "" {

@@ -2,6 +2,8 @@ package meter_test
 
 import (
 	"bytes"
+	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -84,13 +86,16 @@ func FuzzBatch(f *testing.F) {
 	f.Add([]byte(batchFile))
 	f.Add([]byte("{}\n\n[]\r\n{\"response\":{\"status_code\":1e9}}"))
 	f.Fuzz(func(t *testing.T, file []byte) {
-		var whole, single []meter.BatchLine
-		for line := range meter.ParseBatch(bytes.NewReader(file)) {
-			whole = append(whole, line)
+		parse := func(r io.Reader) (lines []meter.BatchLine) {
+			for line, err := range meter.ParseBatch(r) {
+				if err != nil && !errors.Is(err, meter.ErrMalformed) {
+					t.Error(err)
+				}
+				lines = append(lines, line)
+			}
+			return lines
 		}
-		for line := range meter.ParseBatch(iotest.OneByteReader(bytes.NewReader(file))) {
-			single = append(single, line)
-		}
+		whole, single := parse(bytes.NewReader(file)), parse(iotest.OneByteReader(bytes.NewReader(file)))
 		if diff := gocmp.Diff(whole, single); diff != "" {
 			t.Errorf("(-whole +byte by byte):\n%s", diff)
 		}

@@ -109,7 +109,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.read += int64(max(n, 0))
-	b.sent = b.sent || err == io.EOF || b.length > 0 && b.read >= b.length //nolint:errorlint // io.Reader returns it as it is
+	b.sent = b.sent || err == io.EOF || b.length > 0 && b.read >= b.length
 	if b.scanner != nil && n > 0 {
 		b.scanner.write(p[:n])
 	}
@@ -153,7 +153,7 @@ func (b *secondBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil {
 		b.first.mu.Lock()
-		b.first.sent = b.first.sent || err == io.EOF //nolint:errorlint // io.Reader returns it as it is
+		b.first.sent = b.first.sent || err == io.EOF
 		b.first.mu.Unlock()
 	}
 	return n, err

@@ -28,7 +28,7 @@ func streamHandler(w http.ResponseWriter, req *http.Request) {
 	w.Header().Set("Content-Type", eventStream)
 	flush := http.NewResponseController(w)
 	for range 20 {
-		fmt.Fprintf(w, `data: {"id":"chatcmpl-%s","model":"gpt-4o-2024-08-06","choices":[{"delta":{"content":"%d"}}],"usage":null}`+"\n\n", n, len(body))
+		_, _ = fmt.Fprintf(w, `data: {"id":"chatcmpl-%s","model":"gpt-4o-2024-08-06","choices":[{"delta":{"content":"%d"}}],"usage":null}`+"\n\n", n, len(body))
 		_ = flush.Flush()
 	}
 	switch req.URL.Query().Get("how") {
@@ -38,7 +38,7 @@ func streamHandler(w http.ResponseWriter, req *http.Request) {
 		<-req.Context().Done()
 		return
 	}
-	fmt.Fprintf(w, `data: {"id":"chatcmpl-%s","model":"gpt-4o-2024-08-06","choices":[],"usage":{"prompt_tokens":10,"completion_tokens":1,"total_tokens":11}}`+"\n\n", n)
+	_, _ = fmt.Fprintf(w, `data: {"id":"chatcmpl-%s","model":"gpt-4o-2024-08-06","choices":[],"usage":{"prompt_tokens":10,"completion_tokens":1,"total_tokens":11}}`+"\n\n", n)
 	_, _ = io.WriteString(w, streamDone)
 }
 
@@ -49,7 +49,7 @@ func TestConcurrentStreams(t *testing.T) {
 	tracker, records := newTracker(t, usage.Config{})
 	before := runtime.NumGoroutine()
 	server := httptest.NewServer(http.HandlerFunc(streamHandler))
-	base := server.Client().Transport.(*http.Transport) //nolint:errorlint // it is no error
+	base := server.Client().Transport.(*http.Transport)
 	transport, err := meter.NewTransport(tracker, meter.Config{
 		TenantID: "acme", Base: base, Hosts: []meter.Host{{BaseURL: server.URL}}, OnError: func(e *meter.LogError) { t.Error(e) },
 	})
@@ -134,7 +134,7 @@ func FuzzTransport(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte, contentType, encoding string, read, closeAt uint16) {
 		transport, err := meter.NewTransport(tracker, meter.Config{TenantID: "acme", Base: roundTripper(func(req *http.Request) (*http.Response, error) {
 			header := http.Header{"Content-Type": {contentType}, "Content-Encoding": {encoding}}
-			return &http.Response{StatusCode: 200, Header: header, Body: io.NopCloser(bytes.NewReader(body)), Request: req}, nil
+			return &http.Response{StatusCode: http.StatusOK, Header: header, Body: io.NopCloser(bytes.NewReader(body)), Request: req}, nil
 		}), OnError: func(e *meter.LogError) {
 			if !errors.Is(e, usage.ErrConflict) { // the fuzzer says the same id twice
 				t.Error(e)

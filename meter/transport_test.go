@@ -387,7 +387,7 @@ func wantHeld(t *testing.T, r *rig, want string) {
 func piped(contentType string) (answer, *io.PipeWriter) {
 	r, w := io.Pipe()
 	return func(req *http.Request) (*http.Response, error) {
-		return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {contentType}}, Body: r, Request: req}, nil
+		return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {contentType}}, Body: r, Request: req}, nil
 	}, w
 }
 

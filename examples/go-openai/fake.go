@@ -13,7 +13,7 @@ func newFake() *httptest.Server {
 		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			w.Header().Set("X-Request-Id", "req"+path)
-			fmt.Fprint(w, body)
+			_, _ = fmt.Fprint(w, body)
 		})
 	}
 	answer("/v1/embeddings", `{"object":"list","data":[{"object":"embedding","index":0,"embedding":[0.1,0.2]}],

@@ -22,19 +22,19 @@ func newFake() *httptest.Server {
 			w.Header().Set("Retry-After-Ms", "1")
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(http.StatusTooManyRequests)
-			fmt.Fprint(w, `{"error":{"message":"later","type":"requests","param":null,"code":"rate_limit_exceeded"}}`)
+			_, _ = fmt.Fprint(w, `{"error":{"message":"later","type":"requests","param":null,"code":"rate_limit_exceeded"}}`)
 		case strings.Contains(string(body), `"stream":true`):
 			w.Header().Set("Content-Type", "text/event-stream")
 			for _, word := range []string{"Hello ", "again"} {
-				fmt.Fprintf(w, "data: {"+head+`,"choices":[{"index":0,"delta":{"content":%q}}],"usage":null}`+"\n\n", n, word)
+				_, _ = fmt.Fprintf(w, "data: {"+head+`,"choices":[{"index":0,"delta":{"content":%q}}],"usage":null}`+"\n\n", n, word)
 			}
 			if strings.Contains(string(body), `"include_usage":true`) {
-				fmt.Fprintf(w, "data: {"+head+`,"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":2,"total_tokens":11}}`+"\n\n", n)
+				_, _ = fmt.Fprintf(w, "data: {"+head+`,"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":2,"total_tokens":11}}`+"\n\n", n)
 			}
-			fmt.Fprint(w, "data: [DONE]\n\n")
+			_, _ = fmt.Fprint(w, "data: [DONE]\n\n")
 		default:
 			w.Header().Set("Content-Type", "application/json")
-			fmt.Fprintf(w, "{"+head+`,"choices":[{"index":0,"message":{"role":"assistant","content":"Hello"},"finish_reason":"stop"}],`+
+			_, _ = fmt.Fprintf(w, "{"+head+`,"choices":[{"index":0,"message":{"role":"assistant","content":"Hello"},"finish_reason":"stop"}],`+
 				`"usage":{"prompt_tokens":9,"completion_tokens":1,"total_tokens":10}}`, n)
 		}
 	}))

@@ -122,7 +122,7 @@ func (p *provider) fail(w http.ResponseWriter, answer script, a attempt) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After-Ms", "1")
 	w.WriteHeader(a.Status)
-	fmt.Fprintf(w, `{"error":{"message":"later","type":"tokens","param":null,"code":%q}}`, code)
+	_, _ = fmt.Fprintf(w, `{"error":{"message":"later","type":"tokens","param":null,"code":%q}}`, code)
 }
 
 func (p *provider) write(w http.ResponseWriter, req *http.Request, a attempt) {
@@ -134,7 +134,7 @@ func (p *provider) write(w http.ResponseWriter, req *http.Request, a attempt) {
 		defer z.Close()
 		to = z
 	}
-	fmt.Fprintf(to, `{"id":%q,"object":"chat.completion","created":1740823200,"model":"gpt-4o-2024-08-06","choices":[{"index":0,`+
+	_, _ = fmt.Fprintf(to, `{"id":%q,"object":"chat.completion","created":1740823200,"model":"gpt-4o-2024-08-06","choices":[{"index":0,`+
 		`"message":{"role":"assistant","content":"Hello"},"finish_reason":"stop"}],"usage":%s,"service_tier":"default"}`, a.ID, a.usage())
 }
 
@@ -146,7 +146,7 @@ func (p *provider) stream(w http.ResponseWriter, req *http.Request, answer scrip
 	w.Header().Set("Content-Type", "text/event-stream")
 	flush := http.NewResponseController(w)
 	send := func(choices, usage string) {
-		fmt.Fprintf(w, `data: {"id":%q,"object":"chat.completion.chunk","created":1740823200,"model":"gpt-4o-2024-08-06",`+
+		_, _ = fmt.Fprintf(w, `data: {"id":%q,"object":"chat.completion.chunk","created":1740823200,"model":"gpt-4o-2024-08-06",`+
 			`"choices":%s,"usage":%s}`+"\n\n", a.ID, choices, usage)
 		_ = flush.Flush()
 	}
@@ -172,5 +172,5 @@ func (p *provider) stream(w http.ResponseWriter, req *http.Request, answer scrip
 		send("[]", a.usage())
 	}
 	p.note(a)
-	fmt.Fprint(w, "data: [DONE]\n\n")
+	_, _ = fmt.Fprint(w, "data: [DONE]\n\n")
 }
