@@ -82,7 +82,7 @@ func (l *batchLine) found(f field, k kind, value []byte) {
 	case fRequestID:
 		l.requestID = string(value)
 	case fLineErrorCode:
-		l.errorCode = string(value)
+		l.errorCode = word(string(value))
 	case fLineStatus:
 		l.status, l.fault = parseCount(value)
 	}

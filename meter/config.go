@@ -53,8 +53,8 @@ type Config struct {
 	// and 256 MiB.
 	RequestLimit, ResponseLimit int64
 
-	// OnError is told of each call that could not be recorded, and may record it later. It must be safe for concurrent use.
-	// Defaults to nothing; the Logger is told in any case.
+	// OnError is told of each call that could not be recorded, and may record it later. It must be safe for concurrent use,
+	// and must not call Flush, which waits for it. Defaults to nothing; the Logger is told in any case.
 	OnError func(*LogError)
 	// Logger is told of calls that could not be recorded, of calls without a tenant, and once of each host whose requests
 	// look like those of a known API and are not metered. Defaults to slog.Default().
@@ -78,7 +78,7 @@ type Host struct {
 // Labels say who made a call. See the fields of the same names in usage.OpenAICall.
 type Labels struct {
 	User, IP string
-	// Tags are at most 29: the meter adds up to three of its own.
+	// Tags are at most 28: the meter adds up to four of its own, which stand above others of their names.
 	Tags map[string]string
 }
 
@@ -90,9 +90,12 @@ const (
 	TagBytesSeen = "bytes_seen"
 	// TagEstimated is why the quantities are those of Config.Estimator and not of the provider.
 	TagEstimated = "usage_estimated"
+	// TagResponseID is the id that a server other than OpenAI's gave to a response and had given to another before. The
+	// record then has an ID of its own.
+	TagResponseID = "response_id"
 )
 
-const maxHostTags = 29
+const maxHostTags = 28
 
 // Unmeasured is what is known of a call whose usage is not.
 type Unmeasured struct {
@@ -163,6 +166,9 @@ func (c Config) complete() (Config, []route, error) {
 		if id != "" && !isTenant(id) {
 			fault(field, "is not a tenant's id of 1 to 255 bytes without control characters")
 		}
+	}
+	if c.ElevenLabsPlan != "" && condition(c.ElevenLabsPlan) != c.ElevenLabsPlan {
+		fault("ElevenLabsPlan", "is not a plan of at most 64 bytes without ';' and '='")
 	}
 	for field, n := range map[string]int64{
 		"RequestLimit": c.RequestLimit, "ResponseLimit": c.ResponseLimit, "MaxOutputTokens": c.MaxOutputTokens,

@@ -1,7 +1,6 @@
 package meter
 
 import (
-	"strings"
 	"time"
 
 	"github.com/acf68eca/usage"
@@ -43,7 +42,7 @@ func (r *elevenReading) found(f field, k kind, value []byte) {
 		set(&r.id, value)
 	case fDetailStatus:
 		if r.failure == "" {
-			r.failure = strings.TrimSpace(string(value))
+			r.failure = word(string(value))
 		}
 	case fAudioSeconds, fDubbingSeconds:
 		length, err := parseSeconds(value)

@@ -113,6 +113,7 @@ func (f *flight) answered(res *http.Response) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.stop = context.AfterFunc(f.request.Context(), func() { f.end(endContext, "", false) })
+	f.transport.opened(f)
 }
 
 // hasNoBody reports whether a response has nothing to be read. A length of zero alone does not say so: it is what a
@@ -134,7 +135,7 @@ func (f *flight) release() {
 	if f.hold == "" {
 		return
 	}
-	f.transport.out.start(func(ctx context.Context) {
+	f.transport.out.add().run(func(ctx context.Context) {
 		if err := f.transport.tracker.Release(ctx, f.tenant, f.hold); err != nil {
 			f.transport.cfg.Logger.Warn("meter: a reservation is not released and holds until it expires", "tenant", f.tenant, "error", err)
 		}
@@ -194,12 +195,18 @@ func (f *flight) end(how ending, failure string, unsent bool) {
 	if f.stop != nil {
 		f.stop()
 	}
+	f.readRequest()
 	f.observed.finish(how)
 	entries := f.entries(how, failure, unsent)
 	f.observed.body = bodyScanner{} // the host may hold on to the response for long
+	deliveries := make([]*delivery, len(entries))
+	for i := range deliveries {
+		deliveries[i] = f.transport.out.add() // before anybody can know that the call has ended
+	}
+	f.transport.closed(f)
 	f.mu.Unlock()
-	for _, e := range entries {
-		f.transport.out.start(func(ctx context.Context) { f.transport.record(ctx, e) })
+	for i, e := range entries {
+		deliveries[i].run(func(ctx context.Context) { f.transport.record(ctx, e) })
 	}
 	if len(entries) == 0 {
 		f.release()
@@ -225,9 +232,7 @@ func (f *flight) entries(how ending, failure string, unsent bool) (entries []ent
 			call.UsageUnknown, call.Characters, call.Generations, call.Audio = "", 0, 0, 0
 		}
 		call.Tags = f.tags(call.ID, call.UsageUnknown)
-		e := entry{elevenLabs: &call}
-		f.guess(&e)
-		return []entry{e}
+		return []entry{{elevenLabs: &call, seen: f.unmeasured()}}
 	}
 	for i, call := range o.openAICalls(how) {
 		call.TenantID, call.At, call.Latency = f.tenant, f.started, latency
@@ -242,9 +247,7 @@ func (f *flight) entries(how ending, failure string, unsent bool) (entries []ent
 			call = withoutUsage(call)
 		}
 		call.Tags = f.tags(call.ID, call.UsageUnknown)
-		e := entry{openAI: &call}
-		f.guess(&e)
-		entries = append(entries, e)
+		entries = append(entries, entry{openAI: &call, seen: f.unmeasured()})
 	}
 	return entries
 }

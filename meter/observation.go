@@ -2,6 +2,7 @@ package meter
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -75,7 +76,10 @@ const characterCost = "Character-Cost"
 
 // begins reads the head of a response. limit bounds how much of its body is scanned.
 func (o *observation) begins(status int, header http.Header, limit int64) {
-	o.status = status
+	if o.status = status; status > maxStatus { // none that a ledger knows: it failed
+		o.status = maxStatus
+		o.openAI.errorCode, o.eleven.failure = "http_status_"+strconv.Itoa(status), "http_status_"+strconv.Itoa(status)
+	}
 	o.requestID = requestID(header)
 	if cost := header.Get(characterCost); cost != "" && o.api == ElevenLabs {
 		n, err := parseCount([]byte(cost))
@@ -85,6 +89,8 @@ func (o *observation) begins(status int, header http.Header, limit int64) {
 	}
 	o.body = o.newBodyScanner(header, limit)
 }
+
+const maxStatus = 599
 
 // requestID is the provider's name for the exchange.
 func requestID(header http.Header) string {
@@ -157,6 +163,9 @@ func (o *observation) openAIUnknown(end ending) string {
 	case r.used && isWhole:
 		if fault := r.invalid(); fault != "" {
 			return UsageInvalid + ": " + fault
+		}
+		if o.endpoint == images && r.times > 1 {
+			return UsageInvalid + ": several images of a stream have one each"
 		}
 		return ""
 	case o.status >= 400:

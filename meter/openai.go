@@ -15,6 +15,7 @@ type openAIReading struct {
 	images               int64
 
 	used  bool // there is a usage
+	times int  // how many documents had one
 	final bool // it is the whole call's and not only what was used up to a chunk of the stream
 	last  documentReading
 	event string // the type of the last event
@@ -59,6 +60,7 @@ func (r *openAIReading) end() {
 	d.countItem()
 	if r.event = d.event; d.used {
 		r.used, r.final, r.last = true, d.choices == 0 || d.finished, *d
+		r.times++
 	}
 	r.begin()
 }
@@ -276,8 +278,19 @@ func (r *openAIReading) terminal() bool {
 
 // failure is a word for what went wrong, without the provider's sentence: that may quote the prompt.
 func (r *openAIReading) failure() string {
-	if r.errorCode != "" {
-		return strings.TrimSpace(r.errorCode)
+	if code := word(r.errorCode); code != "" {
+		return code
 	}
-	return strings.TrimSpace(r.errorType)
+	return word(r.errorType)
 }
+
+// word returns a code that a provider gives, "" when it is no word but a sentence.
+func word(code string) string {
+	code = cleaned(code, maxWord)
+	if strings.ContainsFunc(code, func(r rune) bool { return r > '~' || r == ' ' || r == '"' }) {
+		return ""
+	}
+	return code
+}
+
+const maxWord = 64

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/acf68eca/usage"
 )
@@ -18,6 +20,7 @@ import (
 type entry struct {
 	openAI     *usage.OpenAICall
 	elevenLabs *usage.ElevenLabsCall
+	seen       Unmeasured
 }
 
 func (e entry) log(ctx context.Context, t *usage.Tracker) error {
@@ -32,6 +35,7 @@ func (e entry) log(ctx context.Context, t *usage.Tracker) error {
 // record writes a call to the ledger. What the ledger refuses of it is taken away rather than the call: a reservation
 // that is gone, labels that it cannot keep, a usage that contradicts itself.
 func (t *Transport) record(ctx context.Context, e entry) {
+	t.guess(e)
 	err := e.log(ctx, t.tracker)
 	for range 3 {
 		if err == nil || !t.mend(e, err) {
@@ -49,12 +53,15 @@ func (t *Transport) record(ctx context.Context, e entry) {
 func (t *Transport) mend(e entry, err error) bool {
 	var invalid *usage.InvalidError
 	var outcome *usage.UnknownOutcomeError
+	var conflict *usage.ConflictError
 	switch {
 	case errors.As(err, &invalid):
 		return t.mendFaults(e, invalid)
 	case errors.As(err, new(*usage.ReservationError)) && e.reservation() != nil && *e.reservation() != "":
 		*e.reservation() = ""
 		return true
+	case errors.As(err, &conflict) && e.openAI != nil && e.openAI.Provider != "":
+		return t.mendConflict(e, conflict)
 	case errors.As(err, &outcome):
 		*e.id() = outcome.ID // the same call: it is counted once
 		return true
@@ -62,11 +69,32 @@ func (t *Transport) mend(e entry, err error) bool {
 	return false
 }
 
+// mendConflict records a call of a server whose ids repeat: some make them of a few digits. A call that differs in what it
+// used is another one; what differs only in its time is the same response, sent twice.
+func (t *Transport) mendConflict(e entry, conflict *usage.ConflictError) bool {
+	switch conflict.Field {
+	case "Model", "Lines", "UsageUnknown", "Conditions":
+	default:
+		return false
+	}
+	t.cfg.Logger.Warn("meter: a server gave the id of an earlier call again", "provider", e.openAI.Provider, "id", e.openAI.ID)
+	e.openAI.Tags = withTag(e.openAI.Tags, TagResponseID, e.openAI.ID)
+	e.openAI.ID = ""
+	return true
+}
+
 func (e entry) reservation() *string {
 	if e.openAI != nil {
 		return &e.openAI.ReservationID
 	}
 	return &e.elevenLabs.ReservationID
+}
+
+func (e entry) at() *time.Time {
+	if e.openAI != nil {
+		return &e.openAI.At
+	}
+	return &e.elevenLabs.At
 }
 
 func (e entry) id() *string {
@@ -82,7 +110,9 @@ func (t *Transport) mendFaults(e entry, invalid *usage.InvalidError) bool {
 		switch name, _, _ := strings.Cut(fault.Field, "["); name {
 		case "User", "IP", "Tags":
 			labels = append(labels, fault.Field)
-		case "TenantID", "ID", "Provider", "At", "ReservationID", "Endpoint", "Status", "Latency":
+		case "At": // the host's clock is off: the tracker's counts
+			*e.at() = time.Time{}
+		case "TenantID", "ID", "Provider", "ReservationID", "Endpoint", "Status", "Latency":
 			return false
 		default:
 			quantities = append(quantities, fault.Field+" "+fault.Problem)
@@ -125,16 +155,16 @@ func (e entry) spoil(reason string) {
 func (t *Transport) report(e *LogError) {
 	t.cfg.Logger.Error("meter: a call is not recorded", "error", e)
 	if t.cfg.OnError != nil {
-		t.guarded("Config.OnError", func() { t.cfg.OnError(e) })
+		guarded(t.cfg.Logger, "Config.OnError", func() { t.cfg.OnError(e) })
 	}
 }
 
 // guarded calls a function of the host's, whose panic must not reach a call or a goroutine that nobody watches. What it
 // panicked with is not logged: it may be anything.
-func (t *Transport) guarded(name string, call func()) {
+func guarded(logger *slog.Logger, name string, call func()) {
 	defer func() {
 		if v := recover(); v != nil {
-			t.cfg.Logger.Error("meter: a function of the host panicked", "function", name, "type", fmt.Sprintf("%T", v))
+			logger.Error("meter: a function of the host panicked", "function", name, "type", fmt.Sprintf("%T", v))
 		}
 	}()
 	call()
@@ -145,7 +175,7 @@ func (t *Transport) labels(req *http.Request) (l Labels) {
 	if t.cfg.Labels == nil {
 		return Labels{}
 	}
-	t.guarded("Config.Labels", func() { l = t.cfg.Labels(req) })
+	guarded(t.cfg.Logger, "Config.Labels", func() { l = t.cfg.Labels(req) })
 	if len(l.Tags) <= maxHostTags {
 		l.Tags = maps.Clone(l.Tags)
 		return l
@@ -176,20 +206,20 @@ func (f *flight) tags(id, unknown string) map[string]string {
 }
 
 // guess puts the host's estimate in the place of an unknown usage, and marks it.
-func (f *flight) guess(e *entry) {
+func (t *Transport) guess(e entry) {
 	reason := e.unknown()
-	if reason == "" || f.transport.cfg.Estimator == nil {
+	if reason == "" || t.cfg.Estimator == nil {
 		return
 	}
-	seen := f.unmeasured(reason)
-	if e.openAI != nil {
+	seen := e.seen
+	if seen.Reason = reason; e.openAI != nil {
 		seen.Model = e.openAI.Model
 	} else {
 		seen.Model = e.elevenLabs.Model
 	}
 	var guess Guess
 	var ok bool
-	f.transport.guarded("Config.Estimator", func() { guess, ok = f.transport.cfg.Estimator(seen) })
+	guarded(t.cfg.Logger, "Config.Estimator", func() { guess, ok = t.cfg.Estimator(seen) })
 	if ok {
 		e.use(guess, reason)
 	}
@@ -202,10 +232,11 @@ func (e entry) unknown() string {
 	return e.elevenLabs.UsageUnknown
 }
 
-func (f *flight) unmeasured(reason string) Unmeasured {
+// unmeasured is what an Estimator is told, but for the model and the reason.
+func (f *flight) unmeasured() Unmeasured {
 	o := &f.observed
 	seen := Unmeasured{
-		TenantID: f.tenant, Provider: o.provider, Endpoint: o.path, Reason: reason, RequestBytes: o.request.bytes,
+		TenantID: f.tenant, Provider: o.provider, Endpoint: o.path, RequestBytes: o.request.bytes,
 		MediaBytes: o.request.media, Characters: o.request.speech, MaxOutputTokens: o.request.maxOutput, ResponseBytes: o.seen,
 	}
 	if o.body.events != nil {
@@ -217,19 +248,19 @@ func (f *flight) unmeasured(reason string) Unmeasured {
 func (e entry) use(g Guess, reason string) {
 	if c := e.openAI; c != nil {
 		c.InputTokens, c.OutputTokens, c.Characters, c.Audio, c.UsageUnknown = g.InputTokens, g.OutputTokens, g.Characters, g.Audio, ""
-		c.Tags = withTag(c.Tags, reason)
+		c.Tags = withTag(c.Tags, TagEstimated, reason)
 		return
 	}
 	c := e.elevenLabs
 	c.Characters, c.Credits, c.Audio, c.UsageUnknown = g.Characters, g.Credits, g.Audio, ""
-	c.Tags = withTag(c.Tags, reason)
+	c.Tags = withTag(c.Tags, TagEstimated, reason)
 }
 
-func withTag(tags map[string]string, reason string) map[string]string {
+func withTag(tags map[string]string, key, value string) map[string]string {
 	if tags == nil {
 		tags = make(map[string]string, 1)
 	}
-	tags[TagEstimated] = reason[:min(len(reason), maxName)]
+	tags[key] = value[:min(len(value), maxName)]
 	return tags
 }
 
@@ -239,35 +270,46 @@ type outbox struct {
 	writing map[*delivery]struct{}
 }
 
-type delivery struct{ done chan struct{} }
+// delivery is one record, or one reservation that is given back.
+type delivery struct {
+	out    *outbox
+	inline bool // too many others wait
+	done   chan struct{}
+}
 
 // maxWriting is how many records may wait for the store before the next one holds up the call that it is of.
 const maxWriting = 1024
 
-// start runs write beside the caller, off its context: how long a commit may take is the tracker's to bound.
-func (o *outbox) start(write func(context.Context)) {
-	d := &delivery{done: make(chan struct{})}
+// add announces a record that is to be written. A flush waits for it from here on.
+func (o *outbox) add() *delivery {
+	d := &delivery{out: o, done: make(chan struct{})}
 	o.mu.Lock()
+	defer o.mu.Unlock()
 	if o.writing == nil {
 		o.writing = make(map[*delivery]struct{})
 	}
-	isFull := len(o.writing) >= maxWriting
+	d.inline = len(o.writing) >= maxWriting
 	o.writing[d] = struct{}{}
-	o.mu.Unlock()
-	run := func() {
-		defer func() {
-			o.mu.Lock()
-			delete(o.writing, d)
-			o.mu.Unlock()
-			close(d.done)
-		}()
-		write(context.Background())
-	}
-	if isFull {
-		run()
+	return d
+}
+
+// run writes beside the caller, off its context: how long a commit may take is the tracker's to bound.
+func (d *delivery) run(write func(context.Context)) {
+	if d.inline {
+		d.write(write)
 		return
 	}
-	go run()
+	go d.write(write)
+}
+
+func (d *delivery) write(write func(context.Context)) {
+	defer func() {
+		d.out.mu.Lock()
+		delete(d.out.writing, d)
+		d.out.mu.Unlock()
+		close(d.done)
+	}()
+	write(context.Background())
 }
 
 // flush waits for what is being written now.

@@ -26,7 +26,7 @@ func (t *Transport) estimate(req *http.Request, f *flight) usage.Estimate {
 		}
 	}
 	if t.cfg.Estimate != nil {
-		t.guarded("Config.Estimate", func() {
+		guarded(t.cfg.Logger, "Config.Estimate", func() {
 			changed := t.cfg.Estimate(req, e)
 			changed.TenantID = e.TenantID
 			e = changed

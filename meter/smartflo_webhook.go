@@ -178,7 +178,7 @@ func (s *smartflo) failed(call usage.SmartfloCall, err error) error {
 	e := &LogError{Smartflo: &call, Err: err}
 	s.cfg.Logger.Error("meter: a telephone call is not recorded", "error", e)
 	if s.cfg.OnError != nil {
-		s.cfg.OnError(e)
+		guarded(s.cfg.Logger, "SmartfloConfig.OnError", func() { s.cfg.OnError(e) })
 	}
 	return err
 }

@@ -35,6 +35,7 @@ type Transport struct {
 
 	mu        sync.Mutex
 	strangers map[string]struct{}
+	open      map[*flight]struct{} // responses that are being read
 }
 
 // NewTransport returns a transport that records with a tracker. The error joins a *ConfigError for each fault.
@@ -46,13 +47,16 @@ func NewTransport(tracker *usage.Tracker, cfg Config) (*Transport, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Transport{tracker: tracker, cfg: complete, routes: routes, strangers: make(map[string]struct{})}, nil
+	return &Transport{tracker: tracker, cfg: complete, routes: routes, strangers: make(map[string]struct{}), open: make(map[*flight]struct{})}, nil
 }
 
 // RoundTrip makes a request. Besides the errors of Config.Base it returns ErrNoTenant, and with Config.Reserve those of
 // Tracker.Reserve; the request has not been made then. An SDK may take them for a failed connection and try again, which
 // is refused again.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.URL == nil {
+		return t.cfg.Base.RoundTrip(req) // which says what is wrong
+	}
 	r, known := t.route(req.URL)
 	if !known {
 		t.stranger(req)
@@ -71,7 +75,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	res, err := t.cfg.Base.RoundTrip(f.request)
-	if err != nil {
+	if err != nil || res == nil {
 		f.failed(err)
 		return res, err
 	}
@@ -87,7 +91,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 func (t *Transport) passElevenLabs(req *http.Request, r route) (*http.Response, error) {
 	started := t.cfg.Now()
 	res, err := t.cfg.Base.RoundTrip(req)
-	if err != nil || res.Header.Get(characterCost) == "" {
+	if err != nil || res == nil || res.Header.Get(characterCost) == "" {
 		return res, err
 	}
 	f := t.flight(req, r, anyElevenLabs)
@@ -99,9 +103,36 @@ func (t *Transport) passElevenLabs(req *http.Request, r route) (*http.Response, 
 	return res, nil
 }
 
-// Flush waits until the calls that have ended are recorded or have failed to be. Those whose responses are still being
-// read are not waited for. The error is that of ctx.
-func (t *Transport) Flush(ctx context.Context) error { return t.out.flush(ctx) }
+// Flush waits until the calls that have ended are recorded or have failed to be; a call whose context has ended has.
+// Those whose responses are still being read are not waited for. The error is that of ctx. Call it before the program ends,
+// after the last response was read or closed.
+func (t *Transport) Flush(ctx context.Context) error {
+	t.mu.Lock()
+	var over []*flight
+	for f := range t.open {
+		if f.request.Context().Err() != nil {
+			over = append(over, f)
+		}
+	}
+	t.mu.Unlock()
+	for _, f := range over {
+		f.end(endContext, "", false) // as the watch on its context does, if it has not yet
+	}
+	return t.out.flush(ctx)
+}
+
+// opened remembers a response that is being read.
+func (t *Transport) opened(f *flight) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.open[f] = struct{}{}
+}
+
+func (t *Transport) closed(f *flight) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.open, f)
+}
 
 // tenant returns whose call a request is, "" when nobody says.
 func (t *Transport) tenant(req *http.Request) string {

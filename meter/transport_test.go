@@ -1117,3 +1117,131 @@ func TestConfigsFaultsAreAllNamed(t *testing.T) {
 		t.Error("no ConfigError")
 	}
 }
+
+func TestHostilePeers(t *testing.T) {
+	t.Parallel()
+	t.Run("a status that is none is a failure", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t, meter.Config{}, replies(999, jsonType, "{}"))
+		r.exchange(chatURL, chatRequest)
+		if rec := r.one(); rec.Status != 599 || rec.Error != "http_status_999" || rec.Unpriced != "" {
+			t.Errorf("recorded %+v", rec)
+		}
+	})
+	t.Run("a sentence in the place of a code is not kept", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t, meter.Config{}, replies(400, jsonType, `{"error":{"code":"You said `+secretPrompt+`","type":"invalid_request_error"}}`))
+		r.exchange(chatURL, chatRequest)
+		if rec := r.one(); rec.Error != "invalid_request_error" {
+			t.Errorf("recorded %+v", rec)
+		}
+	})
+	t.Run("a transport that answers nothing", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t, meter.Config{}, func(*http.Request) (*http.Response, error) { return nil, nil })
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, chatURL, strings.NewReader(chatRequest))
+		if res, err := r.transport.RoundTrip(req); res != nil || err != nil {
+			t.Errorf("%v, %v", res, err)
+		}
+		if rec := r.one(); rec.Unpriced != meter.UsageNoResponse {
+			t.Errorf("recorded %+v", rec)
+		}
+	})
+	t.Run("a stream of several images", func(t *testing.T) {
+		t.Parallel()
+		image := `data: {"type":"image_generation.completed","usage":{"input_tokens":1,"output_tokens":2,"total_tokens":3}}` + "\n\n"
+		r := newRig(t, meter.Config{}, replies(200, eventStream, image+image))
+		r.exchange("https://api.openai.com/v1/images/generations", `{"model":"gpt-image-1","stream":true}`)
+		if rec := r.one(); !strings.HasPrefix(rec.Unpriced, meter.UsageInvalid) {
+			t.Errorf("recorded %+v", rec)
+		}
+	})
+	t.Run("a clock that is off", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t, meter.Config{Now: func() time.Time { return time.Unix(0, 0) }}, replies(200, jsonType, chatAnswer))
+		r.exchange(chatURL, chatRequest)
+		if rec := r.one(); rec.At.Year() < 2000 || rec.Unpriced != "" {
+			t.Errorf("recorded %+v", rec)
+		}
+	})
+}
+
+// Some servers make ids of a few digits. What they answer under an id that was there is not lost.
+func TestIDsThatRepeat(t *testing.T) {
+	t.Parallel()
+	n := 0
+	r := newRig(t, meter.Config{Hosts: []meter.Host{{BaseURL: "http://ollama:11434", Provider: "ollama"}}}, func(req *http.Request) (*http.Response, error) {
+		n = min(n+1, 2)
+		return replies(200, jsonType, fmt.Sprintf(`{"id":"chatcmpl-123","model":"llama","usage":{"prompt_tokens":%d}}`, n))(req)
+	})
+	for range 2 {
+		r.exchange("http://ollama:11434/v1/chat/completions", chatRequest)
+		r.flush()
+	}
+	all := r.records()
+	if len(all) != 2 || all[1].Tags[meter.TagResponseID] != "chatcmpl-123" || len(r.failed) != 0 {
+		t.Errorf("recorded %+v, %v", all, r.failed)
+	}
+}
+
+// Flush sees the end of a context before anybody else has been told of it.
+func TestFlushAfterCancel(t *testing.T) {
+	t.Parallel()
+	provider, server := piped(eventStream)
+	defer server.Close()
+	r := newRig(t, meter.Config{}, provider)
+	ctx, cancel := context.WithCancel(t.Context())
+	if _, err := r.post(ctx, chatURL, streamRequest); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if rec := r.one(); rec.Unpriced != meter.UsageCancelled {
+		t.Errorf("recorded %+v", rec)
+	}
+}
+
+// An Estimator that takes its time holds up nobody.
+func TestAnEstimatorThatBlocksHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	r := newRig(t, meter.Config{Estimator: func(meter.Unmeasured) (meter.Guess, bool) {
+		<-release
+		return meter.Guess{InputTokens: 1}, true
+	}}, replies(200, eventStream, streamChunk+streamDone))
+	if got := r.exchange(chatURL, streamRequest); got != streamChunk+streamDone {
+		t.Errorf("read %q", got)
+	}
+	close(release)
+	if rec := r.one(); rec.Tags[meter.TagEstimated] == "" {
+		t.Errorf("recorded %+v", rec)
+	}
+}
+
+// More records than may wait for a store that does not answer hold up their calls, and none is lost.
+func TestAStoreThatDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	r := newRig(t, meter.Config{Estimator: func(meter.Unmeasured) (meter.Guess, bool) {
+		<-release
+		return meter.Guess{}, false
+	}}, func(req *http.Request) (*http.Response, error) { return replies(200, eventStream, streamDone)(req) })
+	for range 1024 {
+		r.exchange(chatURL, streamRequest)
+	}
+	held := make(chan struct{})
+	go func() {
+		defer close(held)
+		r.exchange(chatURL, streamRequest)
+	}()
+	select {
+	case <-held:
+		t.Error("the call was not held up")
+	case <-time.After(20 * time.Millisecond):
+	}
+	close(release)
+	<-held
+	r.flush()
+	if n := len(r.records()); n != 1025 {
+		t.Errorf("%d records", n)
+	}
+}
