@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strings"
 	"testing"
@@ -26,13 +27,13 @@ func (forgetful) Append(_ context.Context, _ time.Time, records []store.Record, 
 	return outcomes, nil
 }
 
-func forgetfulTransport(tb testing.TB, base http.RoundTripper) *meter.Transport {
+func forgetfulTransport(tb testing.TB, base http.RoundTripper, hosts ...meter.Host) *meter.Transport {
 	tb.Helper()
 	tracker, err := usage.New(forgetful{}, usage.Config{})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	transport, err := meter.NewTransport(tracker, meter.Config{TenantID: "acme", Base: base, Logger: slog.New(slog.DiscardHandler)})
+	transport, err := meter.NewTransport(tracker, meter.Config{TenantID: "acme", Base: base, Hosts: hosts, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -90,6 +91,39 @@ func BenchmarkPlain(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkLoopback is the same over a connection to this machine, as a real transport makes it.
+func BenchmarkLoopback(b *testing.B) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		_, _ = io.Copy(io.Discard, req.Body)
+		w.Header().Set("Content-Type", jsonType)
+		_, _ = io.WriteString(w, chatAnswer)
+	}))
+	defer server.Close()
+	base := server.Client().Transport
+	metered := forgetfulTransport(b, base, meter.Host{BaseURL: server.URL})
+	for _, bench := range []struct {
+		name string
+		http.RoundTripper
+	}{{"bare", base}, {"metered", metered}} {
+		b.Run(bench.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				req, _ := http.NewRequestWithContext(b.Context(), http.MethodPost, server.URL+"/v1/chat/completions", strings.NewReader(chatRequest))
+				req.Header.Set("Content-Type", jsonType)
+				res, err := bench.RoundTrip(req)
+				if err != nil {
+					b.Fatal(err)
+				}
+				_, _ = io.Copy(io.Discard, res.Body)
+				res.Body.Close()
+			}
+			if err := metered.Flush(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+		})
+	}
 }
 
 // openStreams opens streams through a transport, reads them into the middle of an event, and leaves them there.

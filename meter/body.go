@@ -6,6 +6,11 @@ import (
 	"strings"
 )
 
+const (
+	jsonMedia  = "application/json"
+	eventMedia = "text/event-stream"
+)
+
 // contentKind is how a response's body is read.
 type contentKind uint8
 
@@ -56,7 +61,7 @@ func (o *observation) contentKind(media string) contentKind {
 		return document
 	case o.api != OpenAI:
 		return opaque
-	case media == "text/event-stream", isText && o.request.stream:
+	case media == eventMedia, isText && o.request.stream:
 		return events
 	case isText && o.endpoint != transcription && o.endpoint != speech:
 		return document // a server that does not say that it is JSON
@@ -65,7 +70,11 @@ func (o *observation) contentKind(media string) contentKind {
 }
 
 func mediaType(header http.Header) string {
-	media, _, err := mime.ParseMediaType(header.Get("Content-Type"))
+	contentType := header.Get("Content-Type")
+	if contentType == jsonMedia || contentType == eventMedia {
+		return contentType // as nearly all of them are
+	}
+	media, _, err := mime.ParseMediaType(contentType)
 	if err != nil {
 		return ""
 	}
@@ -73,7 +82,7 @@ func mediaType(header http.Header) string {
 }
 
 func isJSON(media string) bool {
-	return media == "application/json" || strings.HasSuffix(media, "+json")
+	return media == jsonMedia || strings.HasSuffix(media, "+json")
 }
 
 // write reads on, and reports whether the response has said all that it will.

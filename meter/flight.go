@@ -66,7 +66,7 @@ const maxPathLength = 1024
 func (f *flight) failed(err error) {
 	f.mu.Lock()
 	f.observed.status = 0
-	sent := f.body == nil || f.body.isSent()
+	sent := f.body == nil || f.body.isSent(err)
 	f.readRequest()
 	f.mu.Unlock()
 	f.end(endNoResponse, failure(err), !sent)

@@ -78,6 +78,7 @@ type jsonScanner struct {
 	over    bool  // it was longer than buf may be
 	escaped bool  // the last byte was a backslash
 	buf     []byte
+	short   [64]byte // what buf is at first: most names and values fit
 	runes   runeCounter
 
 	// consumed is how much came before this piece, at the caller's care, and at how far this one is read.
@@ -133,6 +134,9 @@ func (s *jsonScanner) measure(p []byte) {
 }
 
 func (s *jsonScanner) write(p []byte) {
+	if s.buf == nil {
+		s.buf = s.short[:0]
+	}
 	for i := 0; i < len(p) && !s.bad && (!s.single || s.docs == 0); {
 		s.position = int64(i)
 		switch s.state {

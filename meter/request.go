@@ -67,13 +67,16 @@ type requestScanner struct {
 func newRequestScanner(contentType, encoding string, limit int64) *requestScanner {
 	s := &requestScanner{limit: limit}
 	s.json = jsonScanner{root: requestTree, sink: s}
+	if contentType == jsonMedia && encoding == "" {
+		return s
+	}
 	media, params, err := mime.ParseMediaType(contentType)
 	switch {
 	case encoding != "" && encoding != "identity":
 		s.fault = true
 	case strings.HasPrefix(media, "multipart/"):
 		s.form = newFormScanner(params["boundary"], s.formValue)
-	case err == nil && media != "application/json" && !strings.HasSuffix(media, "+json"):
+	case err == nil && !isJSON(media):
 		s.fault = true
 	}
 	return s

@@ -2,10 +2,14 @@ package meter
 
 import (
 	"bytes"
+	"errors"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // prepare reads what the request says, as far as that can be done before it is sent, and makes the request that is sent.
@@ -21,14 +25,10 @@ func (f *flight) prepare(req *http.Request) error {
 		return newRequestScanner(req.Header.Get("Content-Type"), req.Header.Get("Content-Encoding"), cfg.RequestLimit)
 	}
 	f.body = &requestBody{ReadCloser: req.Body, length: req.ContentLength, newScanner: newScanner}
+	if req.GetBody != nil {
+		return f.prepareCopy(req)
+	}
 	switch {
-	case req.GetBody != nil:
-		body, err := req.GetBody()
-		if err != nil {
-			return err
-		}
-		f.body.readAhead(body)
-		_ = body.Close() // of what has only been read
 	case cfg.Reserve || cfg.AskForUsage:
 		f.body.hold()
 	default:
@@ -36,9 +36,30 @@ func (f *flight) prepare(req *http.Request) error {
 	}
 	f.request = req.WithContext(req.Context()) // a clone: a RoundTripper leaves its request as it is
 	f.request.Body = f.body
-	if req.GetBody != nil {
-		f.request.GetBody = func() (io.ReadCloser, error) { return f.body.again(req.GetBody) }
+	if insert, at := f.ask(); insert != "" {
+		f.askForUsage(insert, at)
 	}
+	return nil
+}
+
+// prepareCopy reads what the request says from a copy of its body, which itself is sent as it is: a transport writes a
+// body in one go with its head only when it sees that it is in memory. That it was sent is learnt by a trace.
+func (f *flight) prepareCopy(req *http.Request) error {
+	body, err := req.GetBody()
+	if err != nil {
+		return err
+	}
+	f.body.readAhead(body)
+	_ = body.Close() // of what has only been read
+	sent := f.body
+	f.request = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+		GetConn: func(string) { sent.traced.Store(true) },
+		WroteRequest: func(info httptrace.WroteRequestInfo) {
+			if info.Err == nil {
+				sent.wrote.Store(true)
+			}
+		},
+	}))
 	if insert, at := f.ask(); insert != "" {
 		f.askForUsage(insert, at)
 	}
@@ -57,10 +78,14 @@ type requestBody struct {
 
 	mu      sync.Mutex      // the transport reads while the response may come
 	known   bool            // read ahead
+	held    bool            // by holding all of it
 	found   requestFacts    // by reading ahead, of the beginning at least
 	scanner *requestScanner // reads along when the facts are not known
 	read    int64
 	sent    bool
+
+	// What a trace says of a body that is sent as it is: that the transport is one that tells, and that all was written.
+	traced, wrote atomic.Bool
 }
 
 // readAhead scans a copy of the body.
@@ -88,7 +113,7 @@ func (b *requestBody) hold() {
 		rest = brokenReader{err}
 	}
 	if len(held) < heldRequest && err == nil {
-		b.found, b.known = s.finish(), true
+		b.found, b.known, b.held = s.finish(), true, true
 	} else {
 		b.scanner, b.found = b.newScanner(), s.facts // more of it may follow
 		b.found.complete = false
@@ -116,11 +141,17 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// isSent reports whether all of the body has been read to be sent.
-func (b *requestBody) isSent() bool {
+// isSent reports whether the provider may have got all of the request, which ended in an error. Of a body that is sent as
+// it is by a transport that tells nothing, only a failure to connect says that it was not.
+func (b *requestBody) isSent(err error) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.sent
+	if !b.known || b.held {
+		return b.sent
+	}
+	var operation *net.OpError
+	isDial := errors.As(err, &operation) && operation.Op == "dial"
+	return b.wrote.Load() || !b.traced.Load() && !isDial
 }
 
 // facts returns what has been found by now.
@@ -131,32 +162,6 @@ func (b *requestBody) facts() requestFacts {
 		return b.found
 	}
 	return b.scanner.finish()
-}
-
-// again is GetBody of the request that is sent: a transport asks for it when a connection broke before it was used.
-func (b *requestBody) again(getBody func() (io.ReadCloser, error)) (io.ReadCloser, error) {
-	body, err := getBody()
-	if err != nil {
-		return nil, err
-	}
-	return &secondBody{body, b}, nil
-}
-
-// secondBody is a body that is sent once more, of which everything is known but whether it was sent.
-type secondBody struct {
-	io.ReadCloser
-	first *requestBody
-}
-
-// Read reads for the transport.
-func (b *secondBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil {
-		b.first.mu.Lock()
-		b.first.sent = b.first.sent || err == io.EOF
-		b.first.mu.Unlock()
-	}
-	return n, err
 }
 
 // ask returns what has to be put into the body, and where, for the stream to end with its usage. It is empty when the
@@ -178,7 +183,11 @@ func (f *flight) ask() (insert string, at int64) {
 }
 
 func (f *flight) askForUsage(insert string, at int64) {
-	f.body.ReadCloser = inserted(f.body.ReadCloser, insert, at)
+	if f.request.Body == f.body {
+		f.body.ReadCloser = inserted(f.body.ReadCloser, insert, at)
+	} else {
+		f.request.Body = inserted(f.request.Body, insert, at)
+	}
 	if f.request.ContentLength > 0 {
 		f.request.ContentLength += int64(len(insert))
 		f.body.length += int64(len(insert))

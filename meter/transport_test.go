@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -1000,7 +1001,8 @@ func TestAnAttemptWithoutAResponse(t *testing.T) {
 		want  string
 		text  string
 	}{
-		{"that was not sent costs nothing", false, errors.New("dial " + secretKey), "", "no response"},
+		{"that was not sent costs nothing", false, &net.OpError{Op: "dial", Err: errors.New(secretKey)}, "", "dial failed"},
+		{"that may have been sent has an unknown usage", false, errors.New(secretKey), meter.UsageNoResponse, "no response"},
 		{"that was sent has an unknown usage", true, io.ErrUnexpectedEOF, meter.UsageNoResponse, "connection closed"},
 		{"that was cancelled has an unknown usage", true, context.Canceled, meter.UsageNoResponse, "context canceled"},
 	} {
@@ -1036,6 +1038,42 @@ func TestAnAttemptWithoutAResponse(t *testing.T) {
 				t.Errorf("%d records", len(all))
 			}
 		})
+	}
+}
+
+// Go's own transport tells whether it has sent a request.
+func TestWhetherARequestWasSent(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
+		_, _ = io.ReadAll(req.Body)
+		panic(http.ErrAbortHandler)
+	}))
+	defer server.Close()
+	closed := httptest.NewServer(http.NotFoundHandler())
+	closed.Close()
+	for _, tt := range []struct{ url, want string }{{server.URL, meter.UsageNoResponse}, {closed.URL, ""}} {
+		for _, inMemory := range []bool{true, false} {
+			tracker, records := newTracker(t, usage.Config{})
+			transport, err := meter.NewTransport(tracker, meter.Config{TenantID: "acme", Base: server.Client().Transport, Hosts: []meter.Host{{BaseURL: tt.url}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var body io.Reader = strings.NewReader(chatRequest)
+			if !inMemory {
+				body = struct{ io.Reader }{body}
+			}
+			req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, tt.url+"/v1/chat/completions", body)
+			if res, err := transport.RoundTrip(req); err == nil {
+				res.Body.Close()
+				t.Error("no error")
+			}
+			if err := transport.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if all := records(); len(all) != 1 || all[0].Unpriced != tt.want || all[0].Error == "" || all[0].Model != "gpt-4o" && inMemory {
+				t.Errorf("in memory %t: recorded %+v", inMemory, all)
+			}
+		}
 	}
 }
 
