@@ -234,7 +234,12 @@ func (f *flight) entries(how ending, failure string, unsent bool) (entries []ent
 		call.Tags = f.tags(call.ID, call.UsageUnknown)
 		return []entry{{elevenLabs: &call, seen: f.unmeasured()}}
 	}
-	for i, call := range o.openAICalls(how) {
+	calls := o.openAICalls(how)
+	for i := range calls {
+		call := &calls[i]
+		if unsent {
+			*call = withoutUsage(*call)
+		}
 		call.TenantID, call.At, call.Latency = f.tenant, f.started, latency
 		call.User, call.IP, call.RegionalProcessing = f.labels.User, f.labels.IP, f.regional
 		if i == 0 {
@@ -243,11 +248,8 @@ func (f *flight) entries(how ending, failure string, unsent bool) (entries []ent
 		if failure != "" {
 			call.Error = failure
 		}
-		if unsent {
-			call = withoutUsage(call)
-		}
 		call.Tags = f.tags(call.ID, call.UsageUnknown)
-		entries = append(entries, entry{openAI: &call, seen: f.unmeasured()})
+		entries = append(entries, entry{openAI: call, seen: f.unmeasured()})
 	}
 	return entries
 }

@@ -191,16 +191,18 @@ func (t *Transport) labels(req *http.Request) (l Labels) {
 
 // tags are the host's and the meter's own.
 func (f *flight) tags(id, unknown string) map[string]string {
+	request := f.observed.requestID
+	hasRequest := request != "" && request != id
+	if len(f.labels.Tags) == 0 && !hasRequest && unknown == "" {
+		return nil
+	}
 	own := make(map[string]string, len(f.labels.Tags)+2)
 	maps.Copy(own, f.labels.Tags)
-	if request := f.observed.requestID; request != "" && request != id {
+	if hasRequest {
 		own[TagRequestID] = request
 	}
 	if unknown != "" {
 		own[TagBytesSeen] = strconv.FormatInt(f.observed.seen, 10)
-	}
-	if len(own) == 0 {
-		return nil
 	}
 	return own
 }

@@ -1,9 +1,74 @@
 package meter
 
 import (
+	"bytes"
 	"strconv"
+	"strings"
 	"unicode/utf16"
 )
+
+// plain returns how many bytes come before the first quote or backslash. It looks at a window at a time, so that a text
+// of nothing but backslashes is not searched from each of them to its end.
+func plain(p []byte) int {
+	const window = 1024
+	for n := 0; n < len(p); n += window {
+		w := p[n:min(n+window, len(p))]
+		end := bytes.IndexByte(w, '"')
+		if end >= 0 {
+			w = w[:end]
+		}
+		if i := bytes.IndexByte(w, '\\'); i >= 0 {
+			return n + i
+		}
+		if end >= 0 {
+			return n + end
+		}
+	}
+	return len(p)
+}
+
+// unescape returns the text of a string, in place where it has no escapes.
+func unescape(raw []byte) []byte {
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return raw
+	}
+	return []byte(unescapeText(string(raw)))
+}
+
+// unescapeText undoes JSON's escapes. What is no escape stays as it is.
+func unescapeText(raw string) string {
+	var b strings.Builder
+	for {
+		i := strings.IndexByte(raw, '\\')
+		if i < 0 || i+1 == len(raw) {
+			b.WriteString(raw)
+			return b.String()
+		}
+		b.WriteString(raw[:i])
+		r, size := escape(raw[i:])
+		b.WriteRune(r)
+		raw = raw[i+size:]
+	}
+}
+
+// escape reads the escape that s begins with.
+func escape(s string) (r rune, size int) {
+	switch s[1] {
+	case 'b':
+		return '\b', 2
+	case 'f':
+		return '\f', 2
+	case 'n':
+		return '\n', 2
+	case 'r':
+		return '\r', 2
+	case 't':
+		return '\t', 2
+	case 'u':
+		return unicodeEscape(s)
+	}
+	return rune(s[1]), 2
+}
 
 // unicodeEscape reads \uXXXX, or the two of a pair that are one code point.
 func unicodeEscape(s string) (r rune, size int) {
