@@ -15,55 +15,50 @@ import (
 // prepare reads what the request says, as far as that can be done before it is sent, and makes the request that is sent.
 // A body that can be had again is read from a copy. One that cannot is read as it is sent, or held up to heldRequest when
 // something has to be known before.
-func (f *flight) prepare(req *http.Request) error {
+func (f *flight) prepare(req *http.Request) {
 	f.request = req
 	if req.Body == nil || req.Body == http.NoBody {
-		return nil
+		return
 	}
 	cfg := &f.transport.cfg
 	newScanner := func() *requestScanner {
 		return newRequestScanner(req.Header.Get("Content-Type"), req.Header.Get("Content-Encoding"), cfg.RequestLimit)
 	}
 	f.body = &requestBody{ReadCloser: req.Body, length: req.ContentLength, newScanner: newScanner}
-	if req.GetBody != nil {
-		return f.prepareCopy(req)
+	if !f.prepareCopy(req) {
+		if cfg.Reserve || cfg.AskForUsage {
+			f.body.hold()
+		} else {
+			f.body.scanner = newScanner()
+		}
+		f.request = req.WithContext(req.Context()) // a clone: a RoundTripper leaves its request as it is
+		f.request.Body = f.body
 	}
-	switch {
-	case cfg.Reserve || cfg.AskForUsage:
-		f.body.hold()
-	default:
-		f.body.scanner = newScanner()
-	}
-	f.request = req.WithContext(req.Context()) // a clone: a RoundTripper leaves its request as it is
-	f.request.Body = f.body
 	if insert, at := f.ask(); insert != "" {
 		f.askForUsage(insert, at)
 	}
-	return nil
 }
 
-// prepareCopy reads what the request says from a copy of its body, which itself is sent as it is: a transport writes a
-// body in one go with its head only when it sees that it is in memory. That it was sent is learnt by a trace.
-func (f *flight) prepareCopy(req *http.Request) error {
+// prepareCopy reads what the request says from a copy of its body, if it can be had. The body itself is sent as it is: a
+// transport writes a body in one go with its head only when it sees that it is in memory. Whether it was sent is learnt by
+// a trace.
+func (f *flight) prepareCopy(req *http.Request) bool {
+	if req.GetBody == nil {
+		return false
+	}
 	body, err := req.GetBody()
 	if err != nil {
-		return err
+		return false
 	}
 	f.body.readAhead(body)
 	_ = body.Close() // of what has only been read
 	sent := f.body
+	_, sent.tells = f.transport.cfg.Base.(*http.Transport)
 	f.request = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
-		GetConn: func(string) { sent.traced.Store(true) },
-		WroteRequest: func(info httptrace.WroteRequestInfo) {
-			if info.Err == nil {
-				sent.wrote.Store(true)
-			}
-		},
+		GetConn: func(string) { sent.asked.Store(true) },
+		GotConn: func(httptrace.GotConnInfo) { sent.connected.Store(true) },
 	}))
-	if insert, at := f.ask(); insert != "" {
-		f.askForUsage(insert, at)
-	}
-	return nil
+	return true
 }
 
 // heldRequest is how much of a body that cannot be had again is held when something has to be known of it before it is
@@ -84,8 +79,10 @@ type requestBody struct {
 	read    int64
 	sent    bool
 
-	// What a trace says of a body that is sent as it is: that the transport is one that tells, and that all was written.
-	traced, wrote atomic.Bool
+	// Of a body that is sent as it is: tells says that the transport is one that tells by a trace, which asked shows of others;
+	// connected, that it had a connection to write to.
+	tells            bool
+	asked, connected atomic.Bool
 }
 
 // readAhead scans a copy of the body.
@@ -141,8 +138,9 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// isSent reports whether the provider may have got all of the request, which ended in an error. Of a body that is sent as
-// it is by a transport that tells nothing, only a failure to connect says that it was not.
+// isSent reports whether the provider may have got all of the request, which ended in an error. A body that is sent as it
+// is may have been got as soon as there was a connection; where a transport tells nothing, only a failure to connect says
+// that it was not.
 func (b *requestBody) isSent(err error) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -151,7 +149,7 @@ func (b *requestBody) isSent(err error) bool {
 	}
 	var operation *net.OpError
 	isDial := errors.As(err, &operation) && operation.Op == "dial"
-	return b.wrote.Load() || !b.traced.Load() && !isDial
+	return b.connected.Load() || !b.tells && !b.asked.Load() && !isDial
 }
 
 // facts returns what has been found by now.

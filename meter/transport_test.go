@@ -1077,6 +1077,43 @@ func TestWhetherARequestWasSent(t *testing.T) {
 	}
 }
 
+func TestACallThatWasCancelledBeforeItWasSentCostsNothing(t *testing.T) {
+	t.Parallel()
+	tracker, records := newTracker(t, usage.Config{})
+	transport, err := meter.NewTransport(tracker, meter.Config{TenantID: "acme", Base: new(http.Transport)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	req, _ := http.NewRequestWithContext(ctx, http.MethodPost, chatURL, strings.NewReader(chatRequest))
+	if res, err := transport.RoundTrip(req); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, %v", res, err)
+	}
+	if err := transport.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if all := records(); len(all) != 1 || all[0].Unpriced != "" || all[0].Error != "context canceled" {
+		t.Errorf("recorded %+v", all)
+	}
+}
+
+// A body of which GetBody gives no copy is read as it is sent.
+func TestABodyWithoutACopyIsSent(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, meter.Config{}, replies(200, "audio/mpeg", "ID3"))
+	req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://api.openai.com/v1/audio/speech", strings.NewReader(`{"model":"tts-1","input":"hello"}`))
+	req.GetBody = func() (io.ReadCloser, error) { return nil, errors.ErrUnsupported }
+	res, err := r.transport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if rec := r.one(); rec.Unpriced != "" || len(rec.Lines) != 1 || rec.Lines[0].Quantity != 5 {
+		t.Errorf("recorded %+v", rec)
+	}
+}
+
 // Nothing of a prompt, an answer or a key is in the ledger or the log, whatever goes wrong.
 func TestNothingSecretIsKept(t *testing.T) {
 	t.Parallel()
