@@ -17,6 +17,8 @@ const (
 	UsageMissing = "the response reports no usage"
 	// UsageCut: the response broke off before its usage.
 	UsageCut = "the response was cut before its usage"
+	// UsageMalformed: the response is not the JSON that it should be.
+	UsageMalformed = "the response is malformed"
 	// UsageAbandoned: the host closed the response before its usage was read.
 	UsageAbandoned = "the response was closed before its usage"
 	// UsageCancelled: the request's context ended before the usage was read.
@@ -192,6 +194,8 @@ func (o *observation) unknown(end ending) string {
 		return UsageTooLong
 	case o.body.whole(), end == endOfBody && o.seen == 0:
 		return UsageMissing
+	case o.body.json != nil && o.body.json.bad:
+		return UsageMalformed
 	case end == endClosed:
 		return UsageAbandoned
 	case end == endContext:

@@ -802,6 +802,7 @@ func TestACallIsNotLostForOneOfItsParts(t *testing.T) {
 		{"a total that is not the sum", `{"id":"c1","model":"m","usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":3}}`, meter.UsageInvalid},
 		{"overlapping parts of the input", `{"id":"c1","model":"m","usage":{"prompt_tokens":10,"prompt_tokens_details":{"cached_tokens":6,"cache_write_tokens":6}}}`, meter.UsageInvalid},
 		{"a name with control characters", `{"id":"c1","model":"a\u0000b","usage":{"prompt_tokens":1}}`, "no price"},
+		{"no JSON", `{"id":"c1","usage":{"prompt_tokens":1]}`, meter.UsageMalformed},
 		{"a tier that no price can have", `{"id":"c1","model":"gpt-4o","service_tier":"a;b=c","usage":{"prompt_tokens":1}}`, "no price"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
