@@ -64,7 +64,7 @@ type Call struct {
 	UsageUnknown string
 }
 
-func (c Call) draft() (draft, error) {
+func (c Call) draft() (*draft, error) {
 	var f faults
 	d := newDraft(&f, common{
 		TenantID: c.TenantID, ID: c.ID, Provider: c.Provider, Model: c.Model, At: c.At, ReservationID: c.ReservationID,
@@ -140,7 +140,7 @@ type common struct {
 	UsageUnknown                  string
 }
 
-func newDraft(f *faults, c common) draft {
+func newDraft(f *faults, c common) *draft {
 	f.id("TenantID", c.TenantID)
 	f.text("ID", c.ID, maxID)
 	f.provider("Provider", c.Provider)
@@ -151,7 +151,7 @@ func newDraft(f *faults, c common) draft {
 	f.status("Status", c.Status)
 	f.duration("Latency", c.Latency)
 	f.text("User", c.User, maxID)
-	return draft{
+	return &draft{
 		record: store.Record{
 			TenantID: c.TenantID, ID: c.ID, Provider: c.Provider, Model: c.Model, At: at, AtGiven: !at.IsZero(),
 			Unpriced: freeText(c.UsageUnknown, maxID), Endpoint: endpoint, Status: c.Status,
@@ -163,16 +163,16 @@ func newDraft(f *faults, c common) draft {
 }
 
 // used completes the draft with what the call used, and reports everything that was wrong with it.
-func (d *draft) used(f *faults, lines []store.Line, conditions Conditions) (draft, error) {
+func (d *draft) used(f *faults, lines []store.Line, conditions Conditions) (*draft, error) {
 	if d.record.Unpriced != "" && len(lines) > 0 {
 		f.add("UsageUnknown", "is given though there are quantities")
 	}
 	if err := f.err(); err != nil {
-		return draft{}, err
+		return nil, err
 	}
 	d.record.Lines, d.record.Conditions = lines, conditionText(conditions)
 	d.query.Conditions, d.query.PromptTokens = conditions, promptTokens(lines)
-	return *d, nil
+	return d, nil
 }
 
 // lineList builds a call's lines. A quantity of zero makes none.

@@ -80,7 +80,7 @@ type ElevenLabsCall struct {
 	UsageUnknown string
 }
 
-func (c ElevenLabsCall) draft() (draft, error) {
+func (c ElevenLabsCall) draft() (*draft, error) {
 	var f faults
 	d := newDraft(&f, common{
 		TenantID: c.TenantID, ID: c.ID, Provider: ElevenLabs, Model: c.Model, At: c.At, ReservationID: c.ReservationID,

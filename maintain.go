@@ -94,9 +94,10 @@ func (t *Tracker) repriced(done *Repriced, outcomes []store.Outcome) (refused []
 }
 
 // priceable returns the records that the book has a price for, priced.
-func priceable(book *PriceBook, rows []store.Record) []store.Record {
-	priced := make([]store.Record, 0, len(rows))
-	for _, r := range rows {
+func priceable(book *PriceBook, rows []store.Record) []*store.Record {
+	priced := make([]*store.Record, 0, len(rows))
+	for i := range rows {
+		r := &rows[i]
 		if len(r.Lines) == 0 {
 			continue // its usage is not known
 		}

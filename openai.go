@@ -100,7 +100,7 @@ type OpenAICall struct {
 	UsageUnknown string
 }
 
-func (c OpenAICall) draft() (draft, error) {
+func (c OpenAICall) draft() (*draft, error) {
 	var f faults
 	d := newDraft(&f, common{
 		TenantID: c.TenantID, ID: c.ID, Provider: cmp.Or(c.Provider, OpenAI), Model: c.Model, At: c.At, ReservationID: c.ReservationID,

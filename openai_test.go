@@ -144,7 +144,7 @@ func TestOpenAIConditions(t *testing.T) {
 }
 
 // checkOpenAISums fails unless the lines are disjoint parts of the provider's totals.
-func checkOpenAISums(t interface{ Errorf(string, ...any) }, c OpenAICall, d draft) {
+func checkOpenAISums(t interface{ Errorf(string, ...any) }, c OpenAICall, d *draft) {
 	var in, out int64
 	for _, line := range d.record.Lines {
 		switch {

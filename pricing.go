@@ -111,16 +111,14 @@ type PriceQuery struct {
 }
 
 // Line is one meter of a call: its quantity, and what PriceBook.Price found it to cost.
-type Line struct {
-	Meter    Meter
-	Quantity int64
-	// UnitPrice is US dollars for Per units, of the quantity rounded up to a multiple of RoundUpTo. Per is 0 where
-	// there is no price.
-	UnitPrice      decimal.Decimal
-	Per, RoundUpTo int64
-	// Cost is Quantity × UnitPrice ÷ Per, exact, or rounded half to even at 12 fraction digits.
-	Cost decimal.Decimal
-}
+type Line = store.Line
+
+// Rate is what a line was charged by: US dollars for so many units.
+type Rate = store.Rate
+
+// Money is an exact amount of US dollars with 12 fraction digits. Decimal is what to reckon with; it prints, and crosses
+// JSON, in dollars.
+type Money = store.Money
 
 // ErrUnpriced: the price book has no price for a call, or more than one. Always a *UnpricedError.
 var ErrUnpriced = errors.New("unpriced")
@@ -139,91 +137,65 @@ func (e *UnpricedError) Error() string { return ErrUnpriced.Error() + ": " + e.R
 // Unwrap returns ErrUnpriced.
 func (e *UnpricedError) Unwrap() error { return ErrUnpriced }
 
-// Price sets price and cost of each line in place and returns the sum of the costs. The lines of a call are priced
-// together or not at all: with an error, no line has a price or a cost. A line of quantity 0 costs nothing, with a
-// price or without.
+// Price sets rate and cost of each line in place and returns the sum of the costs. The lines of a call are priced
+// together or not at all: with an error, no line has a rate or a cost. A line of quantity 0 costs nothing, with a
+// price or without, and so does one that is Unbilled.
 //
 // A call without a price is never free and never charged the price of a similar one: the error is then a
 // *UnpricedError. A negative quantity, or a cost past what a record can hold, is a *InvalidError.
 func (b *PriceBook) Price(q PriceQuery, lines []Line) (decimal.Decimal, error) {
-	c := b.ask(&q)
-	if q.PromptTokens == 0 {
-		for i := range lines {
-			c.addPrompt(lines[i].Meter, lines[i].Quantity)
-		}
-	}
-	var sum store.Money
-	for i := range lines {
-		l := &lines[i]
-		row, cost, err := c.charge(&q, l.Meter, l.Quantity, &sum)
-		if err != nil {
-			clearLines(lines)
-			return decimal.Decimal{}, err
-		}
-		l.UnitPrice, l.Per, l.RoundUpTo, l.Cost = row.unit, row.rate.Per, row.rate.RoundUpTo, cost.Decimal()
+	sum, err := b.price(&q, lines)
+	if err != nil {
+		return decimal.Decimal{}, err
 	}
 	return sum.Decimal(), nil
 }
 
-// price is Price for the rows of the ledger. Lines that are Unbilled have no price and cost nothing. PromptTokens is
-// taken as it is.
-func (b *PriceBook) price(q *PriceQuery, lines []store.Line) (store.Money, error) {
+// price is Price in the ledger's unit.
+func (b *PriceBook) price(q *PriceQuery, lines []Line) (sum Money, err error) {
 	c := b.ask(q)
-	var sum store.Money
+	if q.PromptTokens == 0 {
+		c.prompt = promptTokens(lines)
+	}
 	for i := range lines {
 		l := &lines[i]
-		l.Rate, l.Cost = store.Rate{}, 0
+		l.Rate, l.Cost = Rate{}, 0
 		if l.Unbilled {
 			continue
 		}
-		row, cost, err := c.charge(q, l.Meter, l.Quantity, &sum)
-		if err != nil {
-			clearRows(lines)
+		if err := c.charge(q, l, &sum); err != nil {
+			clearPrices(lines)
 			return 0, err
 		}
-		l.Rate, l.Cost = row.rate, cost
 	}
 	return sum, nil
 }
 
-func clearLines(lines []Line) {
+func clearPrices(lines []Line) {
 	for i := range lines {
-		lines[i] = Line{Meter: lines[i].Meter, Quantity: lines[i].Quantity}
+		lines[i].Rate, lines[i].Cost = Rate{}, 0
 	}
 }
 
-func clearRows(lines []store.Line) {
-	for i := range lines {
-		lines[i].Rate, lines[i].Cost = store.Rate{}, 0
+// charge finds the price of a line and adds its cost to sum.
+func (c *pricedCall) charge(q *PriceQuery, l *Line, sum *Money) error {
+	if l.Quantity < 0 {
+		return &InvalidError{Faults: []Fault{{Field: string(l.Meter), Problem: "is negative"}}}
 	}
-}
-
-// addPrompt counts a line into the prompt when it is input. Lines are disjoint, so their sum is the whole prompt.
-func (c *pricedCall) addPrompt(meter Meter, quantity int64) {
-	if strings.HasPrefix(string(meter), "input_") && countsTokens(meter) {
-		c.prompt, _ = store.Add(c.prompt, max(quantity, 0))
-	}
-}
-
-// charge finds the price of a line and adds its cost to sum. A line of quantity 0 without a price has the zero row.
-func (c *pricedCall) charge(q *PriceQuery, meter Meter, quantity int64, sum *store.Money) (*priceRow, store.Money, error) {
-	if quantity < 0 {
-		return nil, 0, &InvalidError{Faults: []Fault{{Field: string(meter), Problem: "is negative"}}}
-	}
-	row, found := c.find(meter)
-	if found.verdict != priced {
-		if quantity == 0 {
-			return new(priceRow), 0, nil
+	row, unfound := c.find(l.Meter)
+	if row == nil {
+		if l.Quantity == 0 {
+			return nil
 		}
-		return nil, 0, &UnpricedError{Provider: q.Provider, Model: q.Model, Meter: meter, Reason: c.reason(q, found)}
+		return &UnpricedError{Provider: q.Provider, Model: q.Model, Meter: l.Meter, Reason: c.reason(q, unfound)}
 	}
-	cost, ok := row.cost(quantity)
+	cost, ok := row.cost(l.Quantity)
 	total, fits := store.Add(int64(*sum), int64(cost))
 	if !ok || !fits {
-		return nil, 0, &InvalidError{Faults: []Fault{{Field: "Cost", Problem: "of " + string(meter) + " is more than a record can hold"}}}
+		return &InvalidError{Faults: []Fault{{Field: "Cost", Problem: "of " + string(l.Meter) + " is more than a record can hold"}}}
 	}
-	*sum = store.Money(total)
-	return row, cost, nil
+	l.Rate, l.Cost, *sum = row.rate, cost, Money(total)
+	return nil
 }
 
 // cost is the cost of a quantity: rounded up to the pulse, then priced with the one rounding of store.MulDiv. ok is

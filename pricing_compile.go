@@ -63,7 +63,35 @@ func (m *meterPrices) sort() {
 	for _, set := range m.sets {
 		slices.SortStableFunc(set.rows, compareRank)
 	}
+	slices.SortStableFunc(m.sets, func(a, b priceSet) int { return compareLimits(&a.priceLimits, &b.priceLimits) })
 	slices.SortStableFunc(m.redirects, compareRank)
+	for i := range m.sets {
+		if set := &m.sets[i]; set.tier == "" && !set.batch {
+			m.plain = append(m.plain, set.unconditional()...)
+		}
+	}
+}
+
+// unconditional returns the rows without conditions, the newest first. Their intervals are disjoint.
+func (s *priceSet) unconditional() (rows []*priceRow) {
+	for i := range s.rows {
+		if len(s.rows[i].needs) == 0 {
+			rows = append(rows, &s.rows[i])
+		}
+	}
+	slices.SortFunc(rows, func(a, b *priceRow) int { return cmp.Compare(b.from, a.from) })
+	return rows
+}
+
+// compareLimits puts what most calls ask for first: small prompts in no tier and no batch.
+func compareLimits(a, b *priceLimits) int {
+	batch := func(l *priceLimits) int {
+		if l.batch {
+			return 1
+		}
+		return 0
+	}
+	return cmp.Or(cmp.Compare(batch(a), batch(b)), cmp.Compare(a.tier, b.tier), cmp.Compare(a.above, b.above))
 }
 
 func compareRank(a, b priceRow) int {
@@ -92,7 +120,6 @@ func (p *Price) compile(f *faults, rates []ExchangeRate) []priceRow {
 func (r *priceRow) setRate(p *Price, dollars decimal.Decimal) {
 	amount, _ := store.MoneyOf(dollars)
 	r.rate = store.Rate{Amount: amount, Per: p.Per, RoundUpTo: p.RoundUpTo}
-	r.unit = amount.Decimal()
 }
 
 // exchange cuts the row where the exchange rate changes. Before the first rate it has no value.

@@ -21,7 +21,7 @@ func ExamplePriceBook_Price() {
 	cost, err := usage.DefaultPrices().Price(call, lines)
 	fmt.Println(cost, err)
 	for _, l := range lines {
-		fmt.Println(l.Meter, l.Quantity, "at", l.UnitPrice, "per", l.Per, "is", l.Cost)
+		fmt.Println(l.Meter, l.Quantity, "at", l.Rate.Amount, "per", l.Rate.Per, "is", l.Cost)
 	}
 
 	call.Model = "gpt-unheard-of"

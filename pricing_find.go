@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/acf68eca/usage/store"
-	"github.com/shopspring/decimal"
 )
 
 // The tables that prices are found in: made once when a book is built, and only read afterwards.
@@ -25,6 +24,8 @@ type (
 	// meterPrices are the prices of one meter of one model.
 	meterPrices struct {
 		meter Meter
+		// plain has the rows that apply to a call without conditions, the newest first: what is found without a search.
+		plain []*priceRow
 		// tiers are the context sizes that the model has prices for, the largest first.
 		tiers []contextTier
 		sets  []priceSet
@@ -52,7 +53,6 @@ type (
 	priceRow struct {
 		from, until int64
 		rate        store.Rate
-		unit        decimal.Decimal
 		priceLimits
 		needs    []condition
 		billedAs Meter
@@ -72,12 +72,17 @@ type pricedCall struct {
 	tier       string
 	batch      bool
 	conditions Conditions
+	// plain says that no condition is of any consequence: no tier, no batch, nothing else.
+	plain bool
 }
 
 func (b *PriceBook) ask(q *PriceQuery) pricedCall {
 	c := pricedCall{at: q.At.UnixMicro(), prompt: q.PromptTokens, conditions: q.Conditions, id: q.Model, provider: b.providers[q.Provider]}
-	if len(q.Conditions) > 0 {
-		c.tier, c.batch = canonicalTier(q.Conditions[ServiceTier]), q.Conditions[Batch] == "true"
+	c.plain = len(q.Conditions) == 0
+	if !c.plain {
+		tier, named := q.Conditions[ServiceTier]
+		c.tier, c.batch = canonicalTier(tier), q.Conditions[Batch] == "true"
+		c.plain = named && c.tier == "" && len(q.Conditions) == 1
 	}
 	if c.provider != nil {
 		c.resolve()
@@ -129,14 +134,13 @@ func canonicalTier(tier string) string {
 type priceVerdict int
 
 const (
-	priced priceVerdict = iota
-	meterUnlisted
+	meterUnlisted priceVerdict = iota
 	noneApplies
 	severalApply
 	noExchangeRate
 )
 
-// priceFinding is how a search ended, and where: enough to say why there is no price.
+// priceFinding is how a search ended without a price, and where: enough to say why.
 type priceFinding struct {
 	verdict  priceVerdict
 	meter    Meter
@@ -144,23 +148,24 @@ type priceFinding struct {
 	currency string
 }
 
-// find returns the row that a meter is charged by. It follows BilledAs; a book has no circle of them.
-func (c *pricedCall) find(meter Meter) (*priceRow, priceFinding) {
+// find returns the row that a meter is charged by, or nil and why there is none. It follows BilledAs; a book has no
+// circle of them.
+func (c *pricedCall) find(meter Meter) (*priceRow, *priceFinding) {
 	for {
 		prices := c.prices(meter)
 		if prices == nil {
-			return nil, priceFinding{meterUnlisted, meter, nil, ""}
+			return nil, &priceFinding{meterUnlisted, meter, nil, ""}
 		}
 		row, several := prices.find(c)
 		switch {
 		case several:
-			return nil, priceFinding{severalApply, meter, prices, ""}
+			return nil, &priceFinding{severalApply, meter, prices, ""}
 		case row == nil:
-			return nil, priceFinding{noneApplies, meter, prices, ""}
+			return nil, &priceFinding{noneApplies, meter, prices, ""}
 		case row.currency != "":
-			return nil, priceFinding{noExchangeRate, meter, prices, row.currency}
+			return nil, &priceFinding{noExchangeRate, meter, prices, row.currency}
 		case row.billedAs == "":
-			return row, priceFinding{}
+			return row, nil
 		}
 		meter = row.billedAs
 	}
@@ -209,7 +214,15 @@ func (m *meterPrices) threshold(c *pricedCall) int64 {
 // find returns the one row that applies, nil when there is none, and whether there are several. A price of the meter's
 // own comes before being billed as another.
 func (m *meterPrices) find(c *pricedCall) (row *priceRow, several bool) {
-	limits := priceLimits{above: m.threshold(c), tier: c.tier, batch: c.batch}
+	above := m.threshold(c)
+	if c.plain {
+		for _, row := range m.plain {
+			if row.above == above && c.at >= row.from && c.at < row.until {
+				return row, false
+			}
+		}
+	}
+	limits := priceLimits{above: above, tier: c.tier, batch: c.batch}
 	for i := range m.sets {
 		if m.sets[i].priceLimits == limits {
 			if row, several = closest(m.sets[i].rows, c, &limits); row != nil {

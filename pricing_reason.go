@@ -7,7 +7,7 @@ import (
 )
 
 // reason says in words why a search found no price. The words are stable: hosts and alerts group by them.
-func (c *pricedCall) reason(q *PriceQuery, found priceFinding) string {
+func (c *pricedCall) reason(q *PriceQuery, found *priceFinding) string {
 	model := q.Model
 	if model == "" {
 		model = q.Provider

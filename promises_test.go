@@ -688,7 +688,7 @@ type logged struct {
 // queue holds up the commit of "first" and queues "a", "b" and "c". It is for use in a synctest bubble.
 func queue(t *testing.T) *queued {
 	q := &queued{st: &faulty{Store: openStore(t, ":memory:")}, through: make(chan struct{}), calls: map[string]*logged{}}
-	q.st.append = func([]store.Record) error { <-q.through; return nil }
+	q.st.append = func([]*store.Record) error { <-q.through; return nil }
 	q.bench = benchOn(t, q.st, usage.Config{})
 	for _, id := range []string{"first", "a", "b", "c"} {
 		q.log(t, id, request("acme", id, 1))
@@ -714,7 +714,7 @@ func TestPromiseNothingIsLostQuietly(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			q := queue(t)
 			var batches [][]string
-			q.st.append = func(records []store.Record) error {
+			q.st.append = func(records []*store.Record) error {
 				var ids []string
 				for i := range records {
 					ids = append(ids, records[i].ID)
@@ -748,7 +748,7 @@ func TestPromiseNothingIsLostQuietly(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				q := queue(t)
 				tries := 0
-				q.st.append = func([]store.Record) error { tries++; return fmt.Errorf("append: %w", whole) }
+				q.st.append = func([]*store.Record) error { tries++; return fmt.Errorf("append: %w", whole) }
 				close(q.through)
 				synctest.Wait()
 				for _, id := range []string{"a", "b", "c"} {
@@ -814,7 +814,7 @@ func TestPromiseNothingIsLostQuietly(t *testing.T) {
 	t.Run("a store that does not know gives the id to ask with", func(t *testing.T) {
 		t.Parallel()
 		st := &faulty{Store: openStore(t, ":memory:")}
-		st.append = func([]store.Record) error { return fmt.Errorf("append: %w", store.ErrUnknownOutcome) }
+		st.append = func([]*store.Record) error { return fmt.Errorf("append: %w", store.ErrUnknownOutcome) }
 		b := benchOn(t, st, usage.Config{})
 		_, err := b.Log(t.Context(), request("acme", "", 1))
 		var unknown *usage.UnknownOutcomeError

@@ -1,6 +1,7 @@
 package usage
 
 import (
+	"slices"
 	"time"
 
 	"github.com/shopspring/decimal"
@@ -63,29 +64,23 @@ func recordOf(r *store.Record, conditions Conditions) Record {
 		Endpoint: r.Endpoint, Status: r.Status, Latency: r.Latency, Error: r.Error, User: r.User, IP: r.IP, Tags: r.Tags,
 		ReservationID: r.HoldID, Settlement: r.Settlement, Overage: r.Overage.Decimal(),
 	}
-	if len(r.Lines) > 0 {
-		record.Lines = make([]Line, 0, len(r.Lines))
-	}
-	for i := range r.Lines {
-		if line := &r.Lines[i]; line.Unbilled {
-			record.addUnbilled(line)
-		} else {
-			record.Lines = append(record.Lines, lineOf(line))
-		}
-	}
+	record.Lines, record.Unbilled = apart(r.Lines)
 	return record
 }
 
-func (r *Record) addUnbilled(line *store.Line) {
-	if r.Unbilled == nil {
-		r.Unbilled = make(Quantities)
+// apart takes the lines that are charged and those that are not apart. It returns the lines themselves where all are
+// charged, which is most calls.
+func apart(lines []Line) (charged []Line, unbilled Quantities) {
+	if !slices.ContainsFunc(lines, func(l Line) bool { return l.Unbilled }) {
+		return lines, nil
 	}
-	r.Unbilled[line.Meter] = line.Quantity
-}
-
-func lineOf(l *store.Line) Line {
-	return Line{
-		Meter: l.Meter, Quantity: l.Quantity, UnitPrice: l.Rate.Amount.Decimal(), Per: l.Rate.Per,
-		RoundUpTo: l.Rate.RoundUpTo, Cost: l.Cost.Decimal(),
+	unbilled = make(Quantities)
+	for _, line := range lines {
+		if line.Unbilled {
+			unbilled[line.Meter] = line.Quantity
+		} else {
+			charged = append(charged, line)
+		}
 	}
+	return charged, unbilled
 }

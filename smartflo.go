@@ -52,7 +52,7 @@ type SmartfloCall struct {
 	UsageUnknown string
 }
 
-func (c SmartfloCall) draft() (draft, error) {
+func (c SmartfloCall) draft() (*draft, error) {
 	var f faults
 	d := newDraft(&f, common{
 		TenantID: c.TenantID, ID: c.ID, Provider: Smartflo, At: c.At, ReservationID: c.ReservationID,

@@ -45,7 +45,7 @@ type Tracker struct {
 	prices atomic.Pointer[bookSet]
 	// setPrices orders the changes of prices.
 	setPrices sync.Mutex
-	calls     group.Group[store.Record, store.Outcome]
+	calls     group.Group[*store.Record, store.Outcome]
 	holds     group.Group[pendingHold, struct{}]
 	alerts    alertQueue
 }
@@ -97,7 +97,7 @@ func New(st store.Store, cfg Config) (*Tracker, error) {
 	}
 	t := &Tracker{store: st, cfg: cfg}
 	t.prices.Store(&bookSet{book: cfg.Prices})
-	t.calls = group.Group[store.Record, store.Outcome]{
+	t.calls = group.Group[*store.Record, store.Outcome]{
 		Commit: t.commitCalls, Size: recordSize, MaxItems: maxBatch, MaxSize: maxBatchSize,
 	}
 	t.holds = group.Group[pendingHold, struct{}]{
@@ -248,7 +248,7 @@ func (t *Tracker) Log(ctx context.Context, call Call) (Record, error) {
 	return t.log(ctx, d, err)
 }
 
-func (t *Tracker) log(ctx context.Context, d draft, err error) (Record, error) {
+func (t *Tracker) log(ctx context.Context, d *draft, err error) (Record, error) {
 	if err != nil {
 		return Record{}, err
 	}
@@ -259,9 +259,9 @@ func (t *Tracker) log(ctx context.Context, d draft, err error) (Record, error) {
 	if err := t.complete(r, &d.query); err != nil {
 		return Record{}, err
 	}
-	outcome, err := t.calls.Do(ctx, *r)
+	outcome, err := t.calls.Do(ctx, r)
 	if err == nil {
-		record := recordOf(&outcome.Record, d.query.Conditions) // the same as in the row, duplicate or not
+		record := recordOf(outcome.Record, d.query.Conditions) // the same as in the row, duplicate or not
 		record.Duplicate = outcome.Duplicate
 		return record, nil
 	}
@@ -293,12 +293,21 @@ func (t *Tracker) complete(r *store.Record, q *PriceQuery) error {
 		return nil // the usage is not known, so there is nothing to price
 	}
 	cost, err := book.price(q, r.Lines)
-	if unpriced := new(UnpricedError); errors.As(err, &unpriced) {
-		r.Unpriced = unpriced.Reason
-		return nil
+	if err != nil {
+		return unpricedReason(err, &r.Unpriced)
 	}
 	r.Cost = cost
-	return err
+	return nil
+}
+
+// unpricedReason takes the reason out of a *UnpricedError, and returns any other error.
+func unpricedReason(err error, reason *string) error {
+	var unpriced *UnpricedError
+	if !errors.As(err, &unpriced) {
+		return err
+	}
+	*reason = unpriced.Reason
+	return nil
 }
 
 // newID returns an id in the order of time, which databases add at the end of their indexes.
@@ -319,7 +328,7 @@ func checkTenant(id string) error {
 	return f.err()
 }
 
-func recordSize(r store.Record) int {
+func recordSize(r *store.Record) int {
 	size := 256 + len(r.ID) + len(r.TenantID) + len(r.Endpoint) + len(r.Error) + len(r.Unpriced) + 64*len(r.Lines)
 	for key, value := range r.Tags {
 		size += len(key) + len(value)
@@ -329,7 +338,7 @@ func recordSize(r store.Record) int {
 
 // commitCalls appends a batch. A batch that fails for one record's sake is retried record by record, so that only that
 // one fails.
-func (t *Tracker) commitCalls(batch []store.Record) []group.Result[store.Outcome] {
+func (t *Tracker) commitCalls(batch []*store.Record) []group.Result[store.Outcome] {
 	results := make([]group.Result[store.Outcome], len(batch))
 	outcomes, err := t.appendCalls(batch)
 	if err != nil && len(batch) > 1 && concernsOne(err) {
@@ -347,7 +356,7 @@ func (t *Tracker) commitCalls(batch []store.Record) []group.Result[store.Outcome
 	return results
 }
 
-func (t *Tracker) appendCalls(batch []store.Record) (outcomes []store.Outcome, err error) {
+func (t *Tracker) appendCalls(batch []*store.Record) (outcomes []store.Outcome, err error) {
 	err = t.commit(func(ctx context.Context) (err error) {
 		outcomes, err = t.store.Append(ctx, t.now(), batch, judge)
 		return err

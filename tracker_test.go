@@ -269,12 +269,12 @@ func together(n int, do func(i int)) {
 type faulty struct {
 	store.Store
 	// append comes before the store's Append, which it stands in for when it returns an error.
-	append func([]store.Record) error
+	append func([]*store.Record) error
 	// after comes after an Append that went through.
 	after func()
 }
 
-func (s *faulty) Append(ctx context.Context, now time.Time, records []store.Record, judge store.Judge) ([]store.Outcome, error) {
+func (s *faulty) Append(ctx context.Context, now time.Time, records []*store.Record, judge store.Judge) ([]store.Outcome, error) {
 	if s.append != nil {
 		if err := s.append(records); err != nil {
 			return nil, err
@@ -476,7 +476,7 @@ func TestCallersShareCommitsOnOneFile(t *testing.T) {
 	t.Parallel()
 	var commits atomic.Int64
 	st := &faulty{Store: openStore(t, filepath.Join(t.TempDir(), "usage.db"))}
-	st.append = func([]store.Record) error { commits.Add(1); return nil }
+	st.append = func([]*store.Record) error { commits.Add(1); return nil }
 	b := benchOn(t, st, usage.Config{})
 	const callers = 200
 	together(callers, func(i int) {

@@ -240,7 +240,10 @@ func freeText(s string, limit int) string {
 
 // withoutKeys masks what looks like a key: providers quote them in their error texts.
 func withoutKeys(s string) string {
-	for _, mark := range []string{"sk-", "sk_", "Bearer "} {
+	for _, mark := range [...]string{"sk-", "sk_", "Bearer "} {
+		if !strings.Contains(s, mark) {
+			continue
+		}
 		parts := strings.Split(s, mark)
 		for i := 1; i < len(parts); i++ {
 			key := len(parts[i])

@@ -139,7 +139,7 @@ func TestTheDraftIsWhatTheLedgerKeeps(t *testing.T) {
 		Error: "cut\x00 here", User: "ann", IP: "::FFFF:10.0.0.1", Tags: tags,
 	}
 	at := time.Date(2026, 3, 31, 18, 29, 0, 1_000, time.UTC)
-	want := draft{
+	want := &draft{
 		record: store.Record{
 			TenantID: "acme", ID: "dg-1", Provider: "deepgram", Model: "nova-3", At: at, AtGiven: true,
 			Lines:      []store.Line{billed(AudioTime, 90_000), billed(Requests, 1), counted(Characters, 5)},

@@ -19,7 +19,7 @@ import (
 // forgetful is a ledger that costs nothing: what is measured is the meter.
 type forgetful struct{ store.Store }
 
-func (forgetful) Append(_ context.Context, _ time.Time, records []store.Record, _ store.Judge) ([]store.Outcome, error) {
+func (forgetful) Append(_ context.Context, _ time.Time, records []*store.Record, _ store.Judge) ([]store.Outcome, error) {
 	outcomes := make([]store.Outcome, len(records))
 	for i := range records {
 		outcomes[i].Record = records[i]

@@ -727,8 +727,9 @@ func (r *runner) telephone(event meter.SmartfloEvent) decimal.Decimal {
 		r.equal("start", rec.At.String(), want.StartUTC.UTC().String())
 	}
 	for _, line := range rec.Lines {
-		billed := (line.Quantity + line.RoundUpTo - 1) / line.RoundUpTo * line.RoundUpTo
-		r.equal("pulse", fmt.Sprint(line.RoundUpTo/1000), fmt.Sprint(want.PulseSeconds))
+		pulse := line.Rate.RoundUpTo
+		billed := (line.Quantity + pulse - 1) / pulse * pulse
+		r.equal("pulse", fmt.Sprint(pulse/1000), fmt.Sprint(want.PulseSeconds))
 		if want.BilledSeconds != nil {
 			r.equal("billed", fmt.Sprint(billed/1000), fmt.Sprint(*want.BilledSeconds))
 		}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"fmt"
 	"math"
 	"math/bits"
 
@@ -34,6 +35,24 @@ func (m Money) Decimal() decimal.Decimal {
 
 // String returns the amount in dollars without an exponent or trailing zeros.
 func (m Money) String() string { return m.Decimal().String() }
+
+// MarshalText writes the amount as String does: amounts cross JSON as strings, which keep every digit.
+func (m Money) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+// UnmarshalText reads an amount in dollars. It fails with ErrInvalid when the text is no amount or one that a Money does
+// not hold.
+func (m *Money) UnmarshalText(text []byte) error {
+	d, err := decimal.NewFromString(string(text))
+	if err != nil {
+		return fmt.Errorf("amount %.64q: %w", text, ErrInvalid)
+	}
+	amount, ok := MoneyOf(d)
+	if !ok {
+		return fmt.Errorf("amount %.64q has more than %d fraction digits or is too large: %w", text, moneyDigits, ErrInvalid)
+	}
+	*m = amount
+	return nil
+}
 
 // ScaledInt returns d × 10^digits when that is a whole number that fits an int64.
 // It looks at the size of the exponent before it computes anything, so that a hostile decimal such as
@@ -71,7 +90,10 @@ func MulDiv(a, b, c int64) (q int64, ok bool) {
 	if hi >= uint64(c) {
 		return 0, false
 	}
-	quo, rem := bits.Div64(hi, lo, uint64(c))
+	quo, rem := lo/uint64(c), lo%uint64(c) // most products are small, and 64 bits are divided much faster
+	if hi != 0 {
+		quo, rem = bits.Div64(hi, lo, uint64(c))
+	}
 	if half := uint64(c) - rem; rem > half || rem == half && quo&1 == 1 {
 		quo++
 	}

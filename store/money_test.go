@@ -1,6 +1,8 @@
 package store
 
 import (
+	"encoding/json"
+	"errors"
 	"math"
 	"math/big"
 	"testing"
@@ -182,4 +184,33 @@ func FuzzAdd(f *testing.F) {
 			t.Errorf("Add(%d, %d) = %d, %v; want %s", a, b, got, ok, want)
 		}
 	})
+}
+
+func TestMoneyCrossesJSONAsAString(t *testing.T) {
+	t.Parallel()
+	type row struct{ Cost Money }
+	for _, tt := range []struct {
+		cost Money
+		text string
+	}{
+		{0, `{"Cost":"0"}`},
+		{61_666_666_667, `{"Cost":"0.061666666667"}`},
+		{-1, `{"Cost":"-0.000000000001"}`},
+		{math.MaxInt64, `{"Cost":"9223372.036854775807"}`},
+	} {
+		text, err := json.Marshal(row{tt.cost})
+		if string(text) != tt.text || err != nil {
+			t.Errorf("%d is written as %s, %v, want %s", tt.cost, text, err, tt.text)
+		}
+		var got row
+		if err := json.Unmarshal(text, &got); got.Cost != tt.cost || err != nil {
+			t.Errorf("%s is read as %d, %v", text, got.Cost, err)
+		}
+	}
+	for _, text := range []string{"", "one", "1e50000000", "0.0000000000001", "9223372.036854775808", "NaN"} {
+		m := Money(7)
+		if err := m.UnmarshalText([]byte(text)); !errors.Is(err, ErrInvalid) || m != 7 {
+			t.Errorf("%q is read as %d, %v, want ErrInvalid and no change", text, m, err)
+		}
+	}
 }

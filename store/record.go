@@ -52,14 +52,14 @@ type Line struct {
 	Quantity int64
 	// Rate is the price that applied, zero when there was none.
 	Rate Rate
-	// Cost is quantity × rate, rounded once. See MulDiv.
+	// Cost is quantity × rate: exact, or rounded half to even at 12 fraction digits. See MulDiv.
 	Cost Money
 	// Unbilled lines are counted but not charged: they are a part of another line (reasoning tokens are inside the
 	// output) or the provider does not charge for them.
 	Unbilled bool
 }
 
-// Rate is a price: Amount for every Per units, of the quantity rounded up to a multiple of RoundUpTo.
+// Rate is a price: Amount in US dollars for every Per units, of the quantity rounded up to a multiple of RoundUpTo.
 // RoundUpTo 0 is no rounding. The zero Rate is no price; a price of nothing has a Per.
 type Rate struct {
 	Amount         Money
@@ -125,8 +125,8 @@ func sameQuantity(a, b Line) bool {
 
 // Outcome is what became of one record of an Append.
 type Outcome struct {
-	// Record is the stored row: the one just added, or the one that was there before.
-	Record Record
+	// Record is the stored row: the one just added, or the one that was there before. Where Err is set it is the one given.
+	Record *Record
 	// Duplicate says that the record was there before with the same content, and nothing changed.
 	Duplicate bool
 	// Alerts are those that this record's tenant got in the same commit. They are given once, with the tenant's last

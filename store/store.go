@@ -37,14 +37,17 @@ type Store interface {
 	// When all records of a tenant are in, judge is called once for each tenant that got any, with its standing at now;
 	// what it returns is stored unless an alert of the same key is there.
 	//
+	// The records are lent for the time of the call. The store sets their Settlement and Overage, and may do so again and
+	// again when it has to try again; nothing else in them is changed. The outcome of a record that was added points to it.
+	//
 	// The locks of several tenants are taken in the order of their ids. An error means that no record was added.
-	Append(ctx context.Context, now time.Time, records []Record, judge Judge) ([]Outcome, error)
+	Append(ctx context.Context, now time.Time, records []*Record, judge Judge) ([]Outcome, error)
 
 	// Reprice gives records a price that had none: Lines, Cost, PriceVersion, Unpriced and, where they settled a hold,
-	// Overage are replaced, and their cost is added to the totals, in one transaction. A record that has a price by now is left as it is, with its outcome
-	// marked as a duplicate, so repeating it changes nothing. Outcome.Err is ErrNotFound or ErrOverflow. judge is
-	// called as in Append.
-	Reprice(ctx context.Context, now time.Time, records []Record, judge Judge) ([]Outcome, error)
+	// Overage are replaced, and their cost is added to the totals, in one transaction. A record that has a price by now is
+	// left as it is, with its outcome marked as a duplicate, so repeating it changes nothing. Outcome.Err is ErrNotFound or
+	// ErrOverflow. judge is called as in Append.
+	Reprice(ctx context.Context, now time.Time, records []*Record, judge Judge) ([]Outcome, error)
 
 	// Hold takes holds. For each of them, in order, decide is called with the standing of its tenant, which has the
 	// holds taken before it; what decide returns is the hold's own result, and only a hold that got nil is taken.

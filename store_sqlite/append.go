@@ -13,7 +13,7 @@ import (
 )
 
 // Append implements store.Store.
-func (s *Store) Append(ctx context.Context, now time.Time, records []store.Record, judge store.Judge) ([]store.Outcome, error) {
+func (s *Store) Append(ctx context.Context, now time.Time, records []*store.Record, judge store.Judge) ([]store.Outcome, error) {
 	return s.change(ctx, "append", now, records, func(t *tx, b *batch) error {
 		n, err := t.tenant(ctx, b.tenantID)
 		if err != nil {
@@ -24,7 +24,7 @@ func (s *Store) Append(ctx context.Context, now time.Time, records []store.Recor
 }
 
 // Reprice implements store.Store.
-func (s *Store) Reprice(ctx context.Context, now time.Time, records []store.Record, judge store.Judge) ([]store.Outcome, error) {
+func (s *Store) Reprice(ctx context.Context, now time.Time, records []*store.Record, judge store.Judge) ([]store.Outcome, error) {
 	return s.change(ctx, "reprice", now, records, func(t *tx, b *batch) error {
 		n, err := t.knownTenant(ctx, b.tenantID)
 		if err != nil {
@@ -45,13 +45,13 @@ func (s *Store) Reprice(ctx context.Context, now time.Time, records []store.Reco
 type batch struct {
 	tenantID string
 	indexes  []int
-	records  []store.Record
+	records  []*store.Record
 	outcomes []store.Outcome
 }
 
 // change runs a transaction that takes the records one tenant after the other, in the order of the tenants' ids.
 func (s *Store) change(
-	ctx context.Context, op string, now time.Time, records []store.Record, each func(*tx, *batch) error,
+	ctx context.Context, op string, now time.Time, records []*store.Record, each func(*tx, *batch) error,
 ) ([]store.Outcome, error) {
 	if len(records) == 0 {
 		return nil, s.ready(ctx, op)
@@ -61,41 +61,47 @@ func (s *Store) change(
 		order[i] = i
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(records[a].TenantID, records[b].TenantID) })
-	outcomes := make([]store.Outcome, len(records))
+	b := &batch{records: records, outcomes: make([]store.Outcome, len(records))}
 	err := s.write(ctx, op, now, func(t *tx) error {
+		t.replay = replay{records: records, order: order}
 		for first, last := 0, 0; first < len(order); first = last {
-			id := records[order[first]].TenantID
-			for last < len(order) && records[order[last]].TenantID == id {
+			b.tenantID = records[order[first]].TenantID
+			for last < len(order) && records[order[last]].TenantID == b.tenantID {
 				last++
 			}
-			if err := each(t, &batch{id, order[first:last], records, outcomes}); err != nil {
+			b.indexes = order[first:last]
+			if err := each(t, b); err != nil {
 				return err
 			}
 		}
-		return nil
+		if t.lastRecord == 0 {
+			return nil
+		}
+		return t.file(ctx, t.lastRecord)
 	})
 	if err != nil {
 		return nil, err
 	}
-	return outcomes, nil
+	return b.outcomes, nil
 }
 
 // change takes the records of one tenant, writes the totals they changed and has the tenant judged.
 func (t *tx) change(
 	ctx context.Context, n *tenant, b *batch,
-	one func(context.Context, *tenant, store.Record) (store.Outcome, error), judge store.Judge,
+	one func(context.Context, *tenant, *store.Record) (store.Outcome, error), judge store.Judge,
 ) (err error) {
-	changed := make([]*store.Record, 0, len(b.indexes))
-	last := 0
+	changed, last := t.changed[:0], 0
 	for _, i := range b.indexes {
 		outcome := &b.outcomes[i]
 		if *outcome, err = one(ctx, n, b.records[i]); err != nil {
 			return err
 		}
+		t.replay.order = t.replay.order[1:]
 		if outcome.Err == nil && !outcome.Duplicate {
-			changed, last = append(changed, &outcome.Record), i
+			changed, last = append(changed, outcome.Record), i
 		}
 	}
+	t.changed = changed
 	if len(changed) == 0 {
 		return nil
 	}
@@ -107,37 +113,37 @@ func (t *tx) change(
 }
 
 // append adds one record. The error is for the whole transaction, the outcome's for the record.
-func (t *tx) append(ctx context.Context, n *tenant, r store.Record) (store.Outcome, error) {
+func (t *tx) append(ctx context.Context, n *tenant, r *store.Record) (store.Outcome, error) {
 	model, err := t.modelNumber(ctx, modelName{r.Provider, r.Model})
 	if err != nil {
 		return store.Outcome{}, err
 	}
-	if r.HoldID != "" || t.replaying {
+	if r.HoldID != "" || t.replay.on {
 		// What becomes of a hold stands in the row, so it is asked first; but a record that is there changes nothing.
-		if outcome, found, err := t.existing(ctx, n, &r); found || err != nil {
+		if outcome, found, err := t.before(ctx, n, r); found || err != nil {
 			return outcome, err
 		}
 	}
 	if r.HoldID != "" {
-		if err := t.settlement(ctx, n, &r); err != nil {
-			return refuse(&r, err)
+		if err := t.settlement(ctx, n, r); err != nil {
+			return refuse(r, err)
 		}
 	}
-	inserted, err := t.insertRecord(ctx, n, model, &r)
+	inserted, err := t.insertRecord(ctx, n, model, r)
 	if err != nil {
 		return store.Outcome{}, err
 	}
 	if !inserted {
-		outcome, _, err := t.existing(ctx, n, &r)
+		outcome, _, err := t.existing(ctx, n, r)
 		return outcome, err
 	}
-	if err := t.count(ctx, n, model, &r, (*store.Total).Add); err != nil {
+	if err := t.count(ctx, n, model, r, (*store.Total).Add); err != nil {
 		if err := t.deleteRecord(ctx, n, r.ID); err != nil {
 			return store.Outcome{}, err
 		}
-		return refuse(&r, err)
+		return refuse(r, err)
 	}
-	if err := t.settle(ctx, n, &r); err != nil {
+	if err := t.settle(ctx, n, r); err != nil {
 		return store.Outcome{}, err
 	}
 	return store.Outcome{Record: r}, nil
@@ -147,29 +153,9 @@ func (t *tx) append(ctx context.Context, n *tenant, r store.Record) (store.Outco
 func refuse(r *store.Record, err error) (store.Outcome, error) {
 	var hold *store.HoldError
 	if errors.As(err, &hold) || errors.Is(err, store.ErrOverflow) {
-		return store.Outcome{Record: *r, Err: err}, nil
+		return store.Outcome{Record: r, Err: err}, nil
 	}
 	return store.Outcome{}, err
-}
-
-// count changes the totals of both periods that a record lies in, or neither.
-func (t *tx) count(ctx context.Context, n *tenant, model int64, r *store.Record, add func(*store.Total, *store.Record) bool) error {
-	name := modelName{r.Provider, r.Model}
-	day, err := t.total(ctx, n, store.Day, r.At, model, name)
-	if err != nil {
-		return err
-	}
-	month, err := t.total(ctx, n, store.Month, r.At, model, name)
-	if err != nil {
-		return err
-	}
-	// The month has all that the day has, so what fits into the month fits into the day.
-	if !add(&month.Total, r) || !add(&day.Total, r) {
-		return store.ErrOverflow
-	}
-	n.change(day)
-	n.change(month)
-	return nil
 }
 
 const insertRecordSQL = `
@@ -199,7 +185,11 @@ func (t *tx) insertRecord(ctx context.Context, n *tenant, model int64, r *store.
 		return false, err
 	}
 	rows, err := result.RowsAffected()
-	return rows > 0, err
+	if rows == 0 || err != nil {
+		return false, err
+	}
+	t.lastRecord, err = result.LastInsertId()
+	return err == nil, err
 }
 
 // costColumn is NULL for a record without a price, which costs something and not nothing.
@@ -230,7 +220,7 @@ func packTags(tags map[string]string) string {
 }
 
 func (t *tx) packLines(ctx context.Context, lines []store.Line) ([]byte, error) {
-	packed := make([]byte, 0, 16*len(lines))
+	packed := t.packed[:0]
 	for i := range lines {
 		meter, err := t.textNumber(ctx, string(lines[i].Meter))
 		if err != nil {
@@ -242,26 +232,8 @@ func (t *tx) packLines(ctx context.Context, lines []store.Line) ([]byte, error) 
 		}
 		packed = appendLine(packed, packedLine{meter, lines[i].Quantity, rate, int64(lines[i].Cost), lines[i].Unbilled})
 	}
+	t.packed = packed
 	return packed, nil
-}
-
-// existing compares a record with the one that has its id.
-func (t *tx) existing(ctx context.Context, n *tenant, r *store.Record) (outcome store.Outcome, found bool, err error) {
-	stored, err := t.findRecord(ctx, n, r.ID)
-	t.replaying = err == nil
-	if errors.Is(err, sql.ErrNoRows) {
-		return outcome, false, nil
-	}
-	if err != nil {
-		return outcome, false, err
-	}
-	outcome.Record = stored
-	if field := stored.Differs(r); field != "" {
-		outcome.Err = &store.ConflictError{TenantID: r.TenantID, ID: r.ID, Field: field}
-		return outcome, true, nil
-	}
-	outcome.Duplicate = true
-	return outcome, true, nil
 }
 
 const deleteRecordSQL = `
@@ -285,7 +257,7 @@ WHERE id = ?
   AND tenant = ?`
 
 // reprice gives one record its price, unless it has one.
-func (t *tx) reprice(ctx context.Context, n *tenant, r store.Record) (store.Outcome, error) {
+func (t *tx) reprice(ctx context.Context, n *tenant, r *store.Record) (store.Outcome, error) {
 	stored, err := t.findRecord(ctx, n, r.ID)
 	if errors.Is(err, sql.ErrNoRows) {
 		return store.Outcome{Record: r, Err: store.ErrNotFound}, nil
@@ -308,8 +280,8 @@ func (t *tx) reprice(ctx context.Context, n *tenant, r store.Record) (store.Outc
 	if err != nil {
 		return store.Outcome{}, err
 	}
-	if err := t.count(ctx, n, model, &stored, (*store.Total).Price); err != nil {
-		return refuse(&stored, err)
+	if err := t.count(ctx, n, model, stored, (*store.Total).Price); err != nil {
+		return refuse(stored, err)
 	}
 	lines, err := t.packLines(ctx, stored.Lines)
 	if err != nil {

@@ -2,6 +2,7 @@ package storesqlite
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/acf68eca/usage/store"
@@ -19,6 +20,9 @@ type cache struct {
 	rates   map[store.Rate]int64
 	textOf  *dictionary[string]
 	modelOf *dictionary[modelName]
+	// The last record that is filed by time, if that is known.
+	filed      int64
+	filedKnown bool
 }
 
 // maxTenants bounds the tenants in the cache; a standing is a few kilobytes.
@@ -69,9 +73,9 @@ type tenant struct {
 	row      store.Tenant
 	quota    store.Quota
 	calendar store.Calendar
-	// The periods last asked for: most calls lie in the same ones as the call before.
-	day, month store.Period
-	totals     map[totalsKey]*periodTotals
+	// The totals by month; month and day are the periods last asked for, in which most calls lie.
+	months     map[int64]*period
+	month, day *period
 	dirty      []*total
 	// Holds that nobody settled or released and alerts whose period has not ended, as of the instants beside them; not
 	// there before they are read.
@@ -81,24 +85,23 @@ type tenant struct {
 	read                  struct{ holds, alerts bool }
 }
 
-// totalsKey names one period of a tenant.
-type totalsKey struct {
-	window store.Window
-	start  int64
-}
-
-// periodTotals are all totals of one period.
-type periodTotals struct {
+// period has all totals of one month, or of one day of it.
+type period struct {
+	store.Period
 	byModel map[int64]*total
 	list    []*store.Total
+	days    map[int64]*period // of a month, those that were asked for, by their start
 }
 
 // total is a total and where it is stored.
 type total struct {
 	store.Total
-	rowid int64 // 0 when it is not stored yet; another connection that changed it has reset the cache
+	rowid int64 // 0 when it has no row; another connection that changed it has reset the cache
 	model int64
 	dirty bool
+	// lastDay is, of a month, the last day on which the model was used. It stands in the month's row, and has none of its
+	// own before a later day takes its place.
+	lastDay *total
 }
 
 // tenant returns a tenant and makes it when it does not exist.
@@ -139,68 +142,117 @@ func (t *tx) remember(row *tenantRow) (*tenant, error) {
 	return loaded, nil
 }
 
-// period returns the totals of the period of the window that contains at, all of its models'.
-func (t *tx) period(ctx context.Context, n *tenant, w store.Window, at time.Time) (*periodTotals, store.Period, error) {
-	current := &n.month
-	if w == store.Day {
-		current = &n.day
+// monthAt returns the totals of the month that contains at, of all models.
+func (t *tx) monthAt(ctx context.Context, n *tenant, at time.Time) (*period, error) {
+	if n.month != nil && n.month.Contains(at) {
+		return n.month, nil
 	}
-	if !current.Contains(at) {
-		*current = n.calendar.Period(w, at)
+	span := n.calendar.Month(at)
+	month := n.months[span.Start.UnixMicro()]
+	if month == nil {
+		rows, err := t.store.selectMonths(ctx, t, n, span.Start.UnixMicro(), span.End.UnixMicro())
+		if err != nil {
+			return nil, err
+		}
+		month = newPeriod(span, rows)
+		month.days = make(map[int64]*period)
+		n.months[span.Start.UnixMicro()] = month
 	}
-	key := totalsKey{w, current.Start.UnixMicro()}
-	if p, ok := n.totals[key]; ok {
-		return p, *current, nil
+	n.month, n.day = month, nil
+	return month, nil
+}
+
+// dayAt returns the totals of the day that contains at, of all models, and those of its month.
+func (t *tx) dayAt(ctx context.Context, n *tenant, at time.Time) (day, month *period, err error) {
+	if month, err = t.monthAt(ctx, n, at); err != nil {
+		return nil, nil, err
 	}
-	rows, err := t.store.selectTotals(ctx, t, n, w, current.Start, current.End)
-	if err != nil {
-		return nil, *current, err
+	if n.day != nil && n.day.Contains(at) {
+		return n.day, month, nil
 	}
-	const periods = 6 // this month's and day's, and a few for late calls
-	if len(n.totals) >= periods {
-		n.forgetTotals()
+	span := n.calendar.Day(at)
+	day = month.days[span.Start.UnixMicro()]
+	if day == nil {
+		rows, err := t.store.selectDays(ctx, t, n, span.Start.UnixMicro(), span.End.UnixMicro())
+		if err != nil {
+			return nil, nil, err
+		}
+		day = newPeriod(span, rows)
+		for _, of := range month.byModel {
+			if of.lastDay.Start.Equal(span.Start) {
+				day.add(of.lastDay)
+			}
+		}
+		for _, row := range n.dirty { // days that gave way to a later one, and whose row is yet to be written
+			if row.Window == store.Day && row.rowid == 0 && row.Start.Equal(span.Start) {
+				day.add(row)
+			}
+		}
+		month.days[span.Start.UnixMicro()] = day
 	}
-	p := &periodTotals{byModel: make(map[int64]*total, len(rows))}
+	n.day = day
+	return day, month, nil
+}
+
+func newPeriod(span store.Period, rows []*total) *period {
+	p := &period{Period: span, byModel: make(map[int64]*total, len(rows))}
 	for _, row := range rows {
 		p.add(row)
 	}
-	n.totals[key] = p
-	return p, *current, nil
+	return p
 }
 
-func (p *periodTotals) add(row *total) {
+func (p *period) add(row *total) {
 	p.byModel[row.model] = row
 	p.list = append(p.list, &row.Total)
 }
 
-// forgetTotals drops all periods but those that are in use: the two last asked for, which a record may be about to
-// count in, and those with rows that are yet to be written.
-func (n *tenant) forgetTotals() {
-	for key, p := range n.totals {
-		keep := key.start == n.day.Start.UnixMicro() || key.start == n.month.Start.UnixMicro()
-		for _, row := range p.byModel {
-			keep = keep || row.dirty
-		}
-		if !keep {
-			delete(n.totals, key)
-		}
+// count changes the totals of both periods that a record lies in, or returns ErrOverflow and changes neither.
+func (t *tx) count(ctx context.Context, n *tenant, model int64, r *store.Record, add func(*store.Total, *store.Record) bool) error {
+	day, month, err := t.dayAt(ctx, n, r.At)
+	if err != nil {
+		return err
 	}
+	ofMonth := month.byModel[model]
+	if ofMonth == nil {
+		ofMonth = &total{model: model, Total: store.Total{
+			TenantID: n.row.ID, Window: store.Month, Start: month.Start, Provider: r.Provider, Model: r.Model,
+		}}
+	}
+	// The month has all that the day has, so what fits into the month fits into the day.
+	if !add(&ofMonth.Total, r) {
+		return store.ErrOverflow
+	}
+	ofDay := day.byModel[model]
+	if ofDay == nil {
+		ofDay = &total{model: model, Total: store.Total{
+			TenantID: n.row.ID, Window: store.Day, Start: day.Start, Provider: r.Provider, Model: r.Model,
+		}}
+		day.add(ofDay)
+		n.begin(month, ofMonth, ofDay)
+	}
+	if !add(&ofDay.Total, r) {
+		return fmt.Errorf("a day has more than its month: %w", store.ErrCorrupt)
+	}
+	n.change(ofMonth)
+	if ofMonth.lastDay != ofDay {
+		n.change(ofDay)
+	}
+	return nil
 }
 
-// total returns the total of a model in the period that contains at, an empty one when there is none.
-func (t *tx) total(ctx context.Context, n *tenant, w store.Window, at time.Time, model int64, name modelName) (*total, error) {
-	p, period, err := t.period(ctx, n, w, at)
-	if err != nil {
-		return nil, err
+// begin puts a model's new day into its month: as its last one, if it is.
+func (n *tenant) begin(month *period, ofMonth, ofDay *total) {
+	last := ofMonth.lastDay
+	if last == nil {
+		month.add(ofMonth)
 	}
-	row := p.byModel[model]
-	if row == nil {
-		row = &total{model: model, Total: store.Total{
-			TenantID: n.row.ID, Window: w, Start: period.Start, Provider: name.Provider, Model: name.Name,
-		}}
-		p.add(row)
+	if last == nil || last.Start.Before(ofDay.Start) {
+		ofMonth.lastDay = ofDay
+		if last != nil {
+			n.change(last)
+		}
 	}
-	return row, nil
 }
 
 // change marks a total as one to write.
@@ -211,13 +263,22 @@ func (n *tenant) change(row *total) {
 	}
 }
 
-// standing returns the tenant as it stands at an instant. What it points to is the cache's.
-func (t *tx) standing(ctx context.Context, n *tenant, at time.Time) (*store.Standing, error) {
-	month, monthPeriod, err := t.period(ctx, n, store.Month, at)
-	if err != nil {
-		return nil, err
+// trim bounds what is kept of a tenant's past, when all of it is written.
+func (n *tenant) trim() {
+	const months, days = 3, 4 // this one, and a few for late calls
+	if len(n.months) > months {
+		clear(n.months)
+		n.month, n.day = nil, nil
 	}
-	day, dayPeriod, err := t.period(ctx, n, store.Day, at)
+	if n.month != nil && len(n.month.days) > days {
+		clear(n.month.days)
+		n.day = nil
+	}
+}
+
+// standing returns the tenant as it stands at an instant, until it is called again. What it points to is the cache's.
+func (t *tx) standing(ctx context.Context, n *tenant, at time.Time) (*store.Standing, error) {
+	day, month, err := t.dayAt(ctx, n, at)
 	if err != nil {
 		return nil, err
 	}
@@ -229,8 +290,9 @@ func (t *tx) standing(ctx context.Context, n *tenant, at time.Time) (*store.Stan
 	if err != nil {
 		return nil, err
 	}
-	return &store.Standing{
-		Tenant: n.row, Quota: n.quota, At: at, Month: monthPeriod, Day: dayPeriod,
+	t.shown = store.Standing{
+		Tenant: n.row, Quota: n.quota, At: at, Month: month.Period, Day: day.Period,
 		MonthTotals: month.list, DayTotals: day.list, Holds: holds, Alerts: alerts,
-	}, nil
+	}
+	return &t.shown, nil
 }

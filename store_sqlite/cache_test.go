@@ -135,7 +135,7 @@ func (w *walk) records(tenant string) []store.Record {
 
 func (w *walk) append(h *handle, tenant string) error {
 	records := slices.Concat(w.records(tenant), w.records("hooli"))
-	_, err := h.Append(h.t.Context(), w.now, records, w.judge)
+	_, err := h.Append(h.t.Context(), w.now, lend(records...), w.judge)
 	return err
 }
 
@@ -159,7 +159,7 @@ func (w *walk) hold(h *handle, tenant string) error {
 func (w *walk) settle(h *handle, tenant string) error {
 	r := call(tenant, fmt.Sprint("settling-", w.count), w.now, 10)
 	r.HoldID = fmt.Sprint("hold-", w.IntN(w.count))
-	_, err := h.Append(h.t.Context(), w.now, []store.Record{r}, w.judge)
+	_, err := h.Append(h.t.Context(), w.now, lend(r), w.judge)
 	return err
 }
 
@@ -203,7 +203,7 @@ func (w *walk) alerts(h *handle, tenant string) error {
 // fail appends what is rolled back.
 func (w *walk) fail(h *handle, tenant string) error {
 	err := recovered(func() error {
-		_, err := h.Append(h.t.Context(), w.now, w.records(tenant), func(*store.Standing, []*store.Record) []store.Alert {
+		_, err := h.Append(h.t.Context(), w.now, lend(w.records(tenant)...), func(*store.Standing, []*store.Record) []store.Alert {
 			panic(errRefused)
 		})
 		return err
@@ -225,9 +225,9 @@ func TestRowsThatMoveKeepTheirTotals(t *testing.T) {
 	// number that was known is now that of another row.
 	db := foreign(t, path)
 	run(t, db, "VACUUM")
-	run(t, db, "UPDATE usage_totals SET rowid = -rowid")
-	run(t, db, "UPDATE usage_totals SET rowid = rowid + 17")
-	if number(t, db, "SELECT rowid FROM usage_totals ORDER BY tenant DESC LIMIT 1") > 2 {
+	run(t, db, "UPDATE usage_months SET rowid = -rowid")
+	run(t, db, "UPDATE usage_months SET rowid = rowid + 9")
+	if number(t, db, "SELECT rowid FROM usage_months ORDER BY tenant DESC LIMIT 1") > 2 {
 		t.Fatal("the rows are not turned round, so there is nothing to test")
 	}
 	for i := range 8 {

@@ -132,15 +132,20 @@ func (t *tx) textNumber(ctx context.Context, text string) (number int64, err err
 	if number, ok := t.store.cache.texts[text]; ok {
 		return number, nil
 	}
-	err = t.GetContext(ctx, &number, selectTextNumber, text)
+	number, err = t.findOrAdd(ctx, selectTextNumber, insertText, text)
+	if err == nil {
+		t.store.cache.putText(text, number)
+	}
+	return number, err
+}
+
+// findOrAdd returns the number of a dictionary's row, of a new one when there is none.
+func (t *tx) findOrAdd(ctx context.Context, find, add string, args ...any) (number int64, err error) {
+	err = t.GetContext(ctx, &number, find, args...)
 	if errors.Is(err, sql.ErrNoRows) {
-		err = t.GetContext(ctx, &number, insertText, text)
+		err = t.GetContext(ctx, &number, add, args...)
 	}
-	if err != nil {
-		return 0, err
-	}
-	t.store.cache.putText(text, number)
-	return number, nil
+	return number, err
 }
 
 // rateNumber returns the number of a rate's text.
@@ -171,13 +176,9 @@ func (t *tx) modelNumber(ctx context.Context, m modelName) (number int64, err er
 	if number, ok := t.store.cache.models[m]; ok {
 		return number, nil
 	}
-	err = t.GetContext(ctx, &number, selectModelNumber, m.Provider, m.Name)
-	if errors.Is(err, sql.ErrNoRows) {
-		err = t.GetContext(ctx, &number, insertModel, m.Provider, m.Name)
+	number, err = t.findOrAdd(ctx, selectModelNumber, insertModel, m.Provider, m.Name)
+	if err == nil {
+		t.store.cache.putModel(m, number)
 	}
-	if err != nil {
-		return 0, err
-	}
-	t.store.cache.putModel(m, number)
-	return number, nil
+	return number, err
 }

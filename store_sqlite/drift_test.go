@@ -38,41 +38,49 @@ const day = 24 * time.Hour
 
 func damages() []damage {
 	const meter = "input_tokens"
-	// The ledger has "a" of 5, "b" of 7 and "c" of 11 tokens, at a picodollar each; meter and rate are texts 1 and 2.
+	// The ledger has "a" of 5, "b" of 7 and "c" of 11 tokens, at a picodollar each, and "z" of 2 on the day before the day
+	// before; meter and rate are texts 1 and 2.
 	lines := func(quantity, cost int64) []byte {
 		return appendLine(nil, packedLine{meter: 1, quantity: quantity, rate: 2, cost: cost})
+	}
+	sums := func(calls, errors, unpriced, cost, quantity, ofMeter int64) []byte {
+		return appendSums(nil, packedSums{calls, errors, unpriced, cost, []packedMeter{{1, quantity, ofMeter}}})
 	}
 	ofRecord := store.Drift{RecordID: "b", Provider: "openai", Model: "gpt-4", What: "cost", Ledger: 7, Stored: 8}
 	return []damage{
 		{
 			name:      "a day's cost",
-			statement: "UPDATE usage_totals SET cost = cost + 1 WHERE window = 0",
+			statement: "UPDATE usage_months SET day_sums = ? WHERE TRUE",
+			args:      []any{sums(3, 0, 0, 24, 23, 23)},
 			want:      []store.Drift{inDay("cost", "", 23, 24)},
 		},
 		{
 			name:      "a month's calls, errors and unpriced",
-			statement: "UPDATE usage_totals SET calls = 4, errors = 1, unpriced = 2 WHERE window = 1",
+			statement: "UPDATE usage_months SET sums = ? WHERE TRUE",
+			args:      []any{sums(5, 1, 2, 25, 25, 25)},
 			want: []store.Drift{
-				inMonth("calls", "", 3, 4), inMonth("errors", "", 0, 1), inMonth("unpriced", "", 0, 2),
+				inMonth("calls", "", 4, 5), inMonth("errors", "", 0, 1), inMonth("unpriced", "", 0, 2),
 			},
 		},
 		{
 			name:      "a meter of a total",
-			statement: "UPDATE usage_totals SET meters = ? WHERE window = 0",
-			args:      []any{appendMeter(nil, packedMeter{meter: 1, quantity: 22, cost: 23})},
+			statement: "UPDATE usage_months SET day_sums = ? WHERE TRUE",
+			args:      []any{sums(3, 0, 0, 23, 22, 23)},
 			want:      []store.Drift{inDay("quantity", meter, 23, 22)},
 		},
 		{
-			name:      "a total that is gone",
-			statement: "DELETE FROM usage_totals WHERE window = 0",
+			name:      "a month that is gone",
+			statement: "DELETE FROM usage_months WHERE TRUE",
 			want: []store.Drift{
 				inDay("calls", "", 3, 0), inDay("cost", "", 23, 0),
 				inDay("cost", meter, 23, 0), inDay("quantity", meter, 23, 0),
+				inMonth("calls", "", 4, 0), inMonth("cost", "", 25, 0),
+				inMonth("cost", meter, 25, 0), inMonth("quantity", meter, 25, 0),
 			},
 		},
 		{
-			name:      "a total of nothing",
-			statement: "UPDATE usage_totals SET start = start - 86400000000 WHERE window = 0",
+			name:      "a day of nothing",
+			statement: "UPDATE usage_months SET day = day - 86400000000 WHERE TRUE",
 			want: []store.Drift{
 				earlier(inDay("calls", "", 0, 3)), earlier(inDay("cost", "", 0, 23)),
 				earlier(inDay("cost", meter, 0, 23)), earlier(inDay("quantity", meter, 0, 23)),
@@ -81,16 +89,30 @@ func damages() []damage {
 			},
 		},
 		{
+			name:      "a day with a row of its own",
+			statement: "UPDATE usage_days SET sums = ? WHERE TRUE",
+			args:      []any{sums(1, 0, 0, 3, 2, 2)},
+			want:      []store.Drift{earlier(earlier(inDay("cost", "", 2, 3)))},
+		},
+		{
+			name:      "a day with a row of its own that is gone",
+			statement: "DELETE FROM usage_days WHERE TRUE",
+			want: []store.Drift{
+				earlier(earlier(inDay("calls", "", 1, 0))), earlier(earlier(inDay("cost", "", 2, 0))),
+				earlier(earlier(inDay("cost", meter, 2, 0))), earlier(earlier(inDay("quantity", meter, 2, 0))),
+			},
+		},
+		{
 			name:      "a record's cost",
 			statement: "UPDATE usage_records SET cost = 8 WHERE id = 'b'",
-			want:      []store.Drift{ofRecord, inDay("cost", "", 24, 23), inMonth("cost", "", 24, 23)},
+			want:      []store.Drift{ofRecord, inDay("cost", "", 24, 23), inMonth("cost", "", 26, 25)},
 			left:      []store.Drift{ofRecord},
 		},
 		{
 			name:      "a record's lines",
 			statement: "UPDATE usage_records SET lines = ? WHERE id = 'b'",
 			args:      []any{lines(9, 7)},
-			want:      []store.Drift{inDay("quantity", meter, 25, 23), inMonth("quantity", meter, 25, 23)},
+			want:      []store.Drift{inDay("quantity", meter, 25, 23), inMonth("quantity", meter, 27, 25)},
 		},
 		{
 			name:      "a record that is gone",
@@ -98,8 +120,8 @@ func damages() []damage {
 			want: []store.Drift{
 				inDay("calls", "", 2, 3), inDay("cost", "", 16, 23),
 				inDay("cost", meter, 16, 23), inDay("quantity", meter, 16, 23),
-				inMonth("calls", "", 2, 3), inMonth("cost", "", 16, 23),
-				inMonth("cost", meter, 16, 23), inMonth("quantity", meter, 16, 23),
+				inMonth("calls", "", 3, 4), inMonth("cost", "", 18, 25),
+				inMonth("cost", meter, 18, 25), inMonth("quantity", meter, 18, 25),
 			},
 		},
 		{
@@ -127,6 +149,7 @@ func TestVerifyNamesWhatWasChanged(t *testing.T) {
 			t.Parallel()
 			path := newFile(t)
 			h := open(t, path)
+			h.add(call(acme, "z", noon().AddDate(0, 0, -2), 2))
 			h.add(call(acme, "a", noon(), 5), call(acme, "b", noon(), 7), call(acme, "c", noon(), 11))
 			h.add(call("globex", "b", noon(), 3))
 			db := foreign(t, path)

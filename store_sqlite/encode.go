@@ -10,11 +10,11 @@ import (
 	"github.com/acf68eca/usage/store"
 )
 
-// Lines and meters are packed, for they make up most of a row. All numbers are unsigned varints; meters and rates are
+// Lines and sums are packed, for they make up most of a row. All numbers are unsigned varints; meters and rates are
 // numbers of usage_texts, a rate's text being "amount/per/roundUpTo" in picodollars.
 //
-//	line:  meter, quantity, rate<<1 | unbilled, cost
-//	meter: meter, quantity, cost
+//	lines: (meter, quantity, rate<<1 | unbilled, cost)…
+//	sums:  calls, errors, unpriced, cost, (meter, quantity, cost)…
 
 // rateText is how a rate is kept among the texts; the zero rate is the empty text.
 func rateText(r store.Rate) string {
@@ -70,8 +70,23 @@ func unpackLines(b []byte) (lines []packedLine, err error) {
 	return lines, nil
 }
 
+type packedSums struct {
+	calls, errors, unpriced, cost int64
+	meters                        []packedMeter
+}
+
 type packedMeter struct {
 	meter, quantity, cost int64
+}
+
+func appendSums(b []byte, s packedSums) []byte {
+	for _, n := range [...]int64{s.calls, s.errors, s.unpriced, s.cost} {
+		b = binary.AppendUvarint(b, uint64(n))
+	}
+	for _, m := range s.meters {
+		b = appendMeter(b, m)
+	}
+	return b
 }
 
 func appendMeter(b []byte, m packedMeter) []byte {
@@ -80,15 +95,16 @@ func appendMeter(b []byte, m packedMeter) []byte {
 	return binary.AppendUvarint(b, uint64(m.cost))
 }
 
-func unpackMeters(b []byte) (meters []packedMeter, err error) {
-	for r := (unpacker{b: b}); len(r.b) > 0; {
-		m := packedMeter{meter: r.next(), quantity: r.next(), cost: r.next()}
-		if r.short {
-			return nil, fmt.Errorf("meters of a total: %w", store.ErrCorrupt)
-		}
-		meters = append(meters, m)
+func unpackSums(b []byte) (packedSums, error) {
+	r := unpacker{b: b}
+	s := packedSums{calls: r.next(), errors: r.next(), unpriced: r.next(), cost: r.next()}
+	for len(r.b) > 0 {
+		s.meters = append(s.meters, packedMeter{meter: r.next(), quantity: r.next(), cost: r.next()})
 	}
-	return meters, nil
+	if r.short {
+		return packedSums{}, fmt.Errorf("sums of a total: %w", store.ErrCorrupt)
+	}
+	return s, nil
 }
 
 // unpacker reads varints until there are none left.

@@ -10,7 +10,7 @@ import (
 	"github.com/acf68eca/usage/store"
 )
 
-func TestLinesAndMetersComeBackAsTheyWere(t *testing.T) {
+func TestLinesAndSumsComeBackAsTheyWere(t *testing.T) {
 	t.Parallel()
 	const most = math.MaxInt64
 	lines := []packedLine{
@@ -26,14 +26,14 @@ func TestLinesAndMetersComeBackAsTheyWere(t *testing.T) {
 	if diff := cmp.Diff(lines, got, cmp.AllowUnexported(packedLine{})); diff != "" || err != nil {
 		t.Errorf("lines, %v (-want +got):\n%s", err, diff)
 	}
-	meters := []packedMeter{{}, {meter: 1, quantity: 2, cost: 3}, {meter: most, quantity: most, cost: most}}
-	b = nil
-	for _, m := range meters {
-		b = appendMeter(b, m)
-	}
-	gotMeters, err := unpackMeters(b)
-	if diff := cmp.Diff(meters, gotMeters, cmp.AllowUnexported(packedMeter{})); diff != "" || err != nil {
-		t.Errorf("meters, %v (-want +got):\n%s", err, diff)
+	for _, sums := range []packedSums{
+		{}, {calls: 1, errors: 2, unpriced: 3, cost: 4}, {calls: most, errors: most, unpriced: most, cost: most},
+		{calls: 1, meters: []packedMeter{{}, {meter: 1, quantity: 2, cost: 3}, {meter: most, quantity: most, cost: most}}},
+	} {
+		got, err := unpackSums(appendSums(nil, sums))
+		if diff := cmp.Diff(sums, got, cmp.AllowUnexported(packedSums{}, packedMeter{})); diff != "" || err != nil {
+			t.Errorf("sums, %v (-want +got):\n%s", err, diff)
+		}
 	}
 }
 
@@ -81,24 +81,20 @@ func FuzzLines(f *testing.F) {
 	})
 }
 
-// FuzzMeters unpacks any bytes, as FuzzLines does.
-func FuzzMeters(f *testing.F) {
+// FuzzSums unpacks any bytes, as FuzzLines does.
+func FuzzSums(f *testing.F) {
 	f.Add([]byte(nil))
-	f.Add(appendMeter(nil, packedMeter{meter: 1, quantity: 300, cost: 1 << 40}))
+	f.Add(appendSums(nil, packedSums{calls: 1, cost: 1 << 40, meters: []packedMeter{{meter: 1, quantity: 300, cost: 1 << 40}}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		meters, err := unpackMeters(b)
+		sums, err := unpackSums(b)
 		if err != nil {
-			if !errors.Is(err, store.ErrCorrupt) || meters != nil {
-				t.Fatalf("%v, %v", meters, err)
+			if !errors.Is(err, store.ErrCorrupt) {
+				t.Fatalf("%v, %v", sums, err)
 			}
 			return
 		}
-		var packed []byte
-		for _, m := range meters {
-			packed = appendMeter(packed, m)
-		}
-		again, err := unpackMeters(packed)
-		if diff := cmp.Diff(meters, again, cmp.AllowUnexported(packedMeter{})); diff != "" || err != nil {
+		again, err := unpackSums(appendSums(nil, sums))
+		if diff := cmp.Diff(sums, again, cmp.AllowUnexported(packedSums{}, packedMeter{})); diff != "" || err != nil {
 			t.Errorf("%x, %v (-want +got):\n%s", b, err, diff)
 		}
 	})

@@ -111,7 +111,7 @@ func TestRollback(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			err := recovered(func() error {
-				_, err := h.Append(ctx, noon(), append(calls(acme, "lost-", 5), calls("globex", "lost-", 5)...),
+				_, err := h.Append(ctx, noon(), lend(append(calls(acme, "lost-", 5), calls("globex", "lost-", 5)...)...),
 					func(*store.Standing, []*store.Record) []store.Alert {
 						tt.end(cancel)
 						return nil
@@ -151,7 +151,7 @@ func TestContextsEndTheWaitForALock(t *testing.T) {
 		unlock := lockedFile(t, path, h)
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
-		_, err := h.Append(ctx, noon(), calls(acme, "x", 1), quiet)
+		_, err := h.Append(ctx, noon(), lend(calls(acme, "x", 1)...), quiet)
 		is(t, "Append", err, context.DeadlineExceeded)
 		unlock()
 		equal(t, "the database", h.state(), before)
@@ -165,7 +165,7 @@ func TestContextsEndTheWaitForALock(t *testing.T) {
 		release, done := h.hog()
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
-		_, err := h.Append(ctx, noon(), calls(acme, "x", 1), quiet)
+		_, err := h.Append(ctx, noon(), lend(calls(acme, "x", 1)...), quiet)
 		is(t, "Append", err, context.DeadlineExceeded)
 		close(release)
 		h.must("the other goroutine's Append", <-done)
@@ -179,7 +179,7 @@ func (h *handle) hog() (release chan struct{}, done chan error) {
 	inside := make(chan struct{})
 	release, done = make(chan struct{}), make(chan error, 1)
 	go func() {
-		_, err := h.Append(h.t.Context(), noon(), calls(acme, "hog", 1), func(*store.Standing, []*store.Record) []store.Alert {
+		_, err := h.Append(h.t.Context(), noon(), lend(calls(acme, "hog", 1)...), func(*store.Standing, []*store.Record) []store.Alert {
 			close(inside)
 			<-release
 			return nil
@@ -199,7 +199,7 @@ func TestContextsThatEndAnywhereLeaveTheWriterFree(t *testing.T) {
 	for i := range 60 {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i*i)*time.Microsecond/2)
 		batch := calls(acme, fmt.Sprintf("round-%d-", i), 10)
-		if _, err := h.Append(ctx, noon(), batch, quiet); err == nil {
+		if _, err := h.Append(ctx, noon(), lend(batch...), quiet); err == nil {
 			records += len(batch)
 		} else if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
 			t.Fatalf("round %d: %v", i, err)
@@ -334,8 +334,10 @@ func TestCorrupt(t *testing.T) {
 		{"tags", "UPDATE usage_records SET tags = '{'"},
 		{"an unknown model", "UPDATE usage_records SET model = 99"},
 		{"an unknown endpoint", "UPDATE usage_records SET endpoint = 99"},
-		{"meters of a total", "UPDATE usage_totals SET meters = x'8080'"},
-		{"an unknown model of a total", "UPDATE usage_totals SET model = model + 98"},
+		{"sums of a month", "UPDATE usage_months SET sums = x'8080'"},
+		{"sums of a month's last day", "UPDATE usage_months SET day_sums = x'01'"},
+		{"sums of a day", "INSERT INTO usage_days VALUES (1, 1780000000000000, 1, x'80')"},
+		{"an unknown model of a total", "UPDATE usage_months SET model = model + 98"},
 		{"contacts", "UPDATE usage_tenants SET contacts = '['"},
 		{"a quota", "UPDATE usage_tenants SET quota = '{'"},
 	} {
@@ -372,7 +374,7 @@ func damagedPage(t *testing.T) {
 	db := foreign(t, path)
 	run(t, db, "PRAGMA wal_checkpoint(TRUNCATE)")
 	size := number(t, db, "PRAGMA page_size")
-	page := number(t, db, "SELECT rootpage FROM sqlite_master WHERE name = 'usage_totals'")
+	page := number(t, db, "SELECT rootpage FROM sqlite_master WHERE name = 'usage_months'")
 	db.Close()
 	sound := read(t, path)
 	damaged := append([]byte(nil), sound...)

@@ -167,6 +167,7 @@ func (t *tx) getHold(ctx context.Context, n *tenant, id string) (*holdRow, error
 // settlement tells what a record does to the hold that it names, and sets that in the record; the hold itself is
 // settled by settle once the record is in.
 func (t *tx) settlement(ctx context.Context, n *tenant, r *store.Record) error {
+	r.Settlement, r.Overage = "", 0
 	row, err := t.getHold(ctx, n, r.HoldID)
 	switch {
 	case err != nil:

@@ -110,9 +110,18 @@ func holdOf(tenant, id string, from time.Time, cost int64) store.Hold {
 func quiet(*store.Standing, []*store.Record) []store.Alert { return nil }
 func admit(*store.Standing, *store.Hold) error             { return nil }
 
+// lend returns records as Append borrows them: copies, for the store sets some of their fields.
+func lend(records ...store.Record) []*store.Record {
+	lent := make([]*store.Record, len(records))
+	for i, r := range records {
+		lent[i] = &r
+	}
+	return lent
+}
+
 // try appends and returns the first error, of the whole or of one record.
 func (h *handle) try(records ...store.Record) error {
-	outcomes, err := h.Append(h.t.Context(), noon(), records, quiet)
+	outcomes, err := h.Append(h.t.Context(), noon(), lend(records...), quiet)
 	for _, o := range outcomes {
 		err = errors.Join(err, o.Err)
 	}

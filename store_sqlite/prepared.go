@@ -17,20 +17,28 @@ const (
 	commit
 	insertRecord
 	findRecord
-	insertTotal
-	updateTotal
+	findRecords
+	selectFiledRow
+	insertMonthRow
+	updateMonthRow
+	insertDayRow
+	updateDayRow
 	statements
 )
 
 func (s statement) sql() string {
 	return [statements]string{
-		begin:        "BEGIN IMMEDIATE",
-		dataVersion:  "PRAGMA data_version",
-		commit:       "COMMIT",
-		insertRecord: insertRecordSQL,
-		findRecord:   selectRecord,
-		insertTotal:  insertTotalSQL,
-		updateTotal:  updateTotalSQL,
+		begin:          "BEGIN IMMEDIATE",
+		dataVersion:    "PRAGMA data_version",
+		commit:         "COMMIT",
+		insertRecord:   insertRecordSQL,
+		findRecord:     selectRecord,
+		findRecords:    selectWanted,
+		selectFiledRow: selectFiled,
+		insertMonthRow: insertMonth,
+		updateMonthRow: updateMonth,
+		insertDayRow:   insertDay,
+		updateDayRow:   updateDay,
 	}[s]
 }
 
@@ -92,8 +100,31 @@ func (t *tx) exec(s statement, args ...driver.Value) (result driver.Result, err 
 	return result, err
 }
 
+// insert executes a prepared statement that adds a row, and returns the row's number.
+func (t *tx) insert(s statement, args ...driver.Value) (rowid int64, err error) {
+	result, err := t.exec(s, args...)
+	if err != nil {
+		return 0, err
+	}
+	return result.LastInsertId()
+}
+
 // row executes a prepared statement and reads its first row into values. It returns sql.ErrNoRows when there is none.
 func (t *tx) row(s statement, values []driver.Value, args ...driver.Value) error {
+	found := false
+	err := t.rows(s, values, args, func() error {
+		found = true
+		return io.EOF
+	})
+	if err == nil && !found {
+		return sql.ErrNoRows
+	}
+	return err
+}
+
+// rows executes a prepared statement and calls each for every row of it, which is then in values, until that returns
+// io.EOF.
+func (t *tx) rows(s statement, values, args []driver.Value, each func() error) error {
 	t.bind(args)
 	return t.Raw(func(any) error {
 		rows, err := t.store.prepared.stmts[s].(driver.StmtQueryContext).QueryContext(context.Background(), t.args)
@@ -101,10 +132,15 @@ func (t *tx) row(s statement, values []driver.Value, args ...driver.Value) error
 			return err
 		}
 		defer rows.Close() //nolint:errcheck // it has been read
-		if err := rows.Next(values); !errors.Is(err, io.EOF) {
-			return err
+		for err == nil {
+			if err = rows.Next(values); err == nil {
+				err = each()
+			}
 		}
-		return sql.ErrNoRows
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		return err
 	})
 }
 

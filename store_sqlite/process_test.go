@@ -11,8 +11,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/acf68eca/usage/store"
 )
 
 // One test needs other processes: the test binary runs itself with this variable set, and is then one that opens a
@@ -98,7 +96,7 @@ func openAndAppend(ctx context.Context, path string) error {
 		return err
 	}
 	id := fmt.Sprint("process-", os.Getpid())
-	outcomes, err := st.Append(ctx, noon(), []store.Record{call(acme, id, noon(), 1)}, quiet)
+	outcomes, err := st.Append(ctx, noon(), lend(call(acme, id, noon(), 1)), quiet)
 	for _, o := range outcomes {
 		err = errors.Join(err, o.Err)
 	}

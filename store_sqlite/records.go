@@ -1,6 +1,7 @@
 package storesqlite
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -8,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/acf68eca/usage/store"
@@ -37,12 +39,12 @@ type recordRow struct {
 }
 
 // record resolves the numbers of a row.
-func (s *Store) record(ctx context.Context, q queryer, n *tenant, row *recordRow) (r store.Record, err error) {
+func (s *Store) record(ctx context.Context, q queryer, n *tenant, row *recordRow) (*store.Record, error) {
 	name, err := s.model(ctx, q, row.Model)
 	if err != nil {
-		return r, err
+		return nil, err
 	}
-	r = store.Record{
+	r := &store.Record{
 		TenantID: n.row.ID, ID: row.ID, Provider: name.Provider, Model: name.Name,
 		At: instant(row.At), RecordedAt: instant(row.RecordedAt), AtGiven: row.AtGiven,
 		Cost: store.Money(row.Cost.Int64), Unpriced: row.Unpriced,
@@ -51,18 +53,18 @@ func (s *Store) record(ctx context.Context, q queryer, n *tenant, row *recordRow
 		Settlement: store.Settlement(row.Settlement), Overage: store.Money(row.Overage),
 	}
 	if r.Lines, err = s.lines(ctx, q, row.Lines); err != nil {
-		return r, err
+		return nil, err
 	}
 	if row.Tags != "" {
 		if err := json.Unmarshal([]byte(row.Tags), &r.Tags); err != nil {
-			return r, fmt.Errorf("tags of record %q: %w: %w", row.ID, store.ErrCorrupt, err)
+			return nil, fmt.Errorf("tags of record %q: %w: %w", row.ID, store.ErrCorrupt, err)
 		}
 	}
 	if r.PriceVersion, err = s.text(ctx, q, row.Prices); err != nil {
-		return r, err
+		return nil, err
 	}
 	if r.Conditions, err = s.text(ctx, q, row.Conditions); err != nil {
-		return r, err
+		return nil, err
 	}
 	r.Endpoint, err = s.text(ctx, q, row.Endpoint)
 	return r, err
@@ -104,19 +106,19 @@ WHERE id = ?
   AND tenant = ?`
 
 // getRecord returns sql.ErrNoRows when there is none.
-func (s *Store) getRecord(ctx context.Context, q queryer, n *tenant, id string) (store.Record, error) {
+func (s *Store) getRecord(ctx context.Context, q queryer, n *tenant, id string) (*store.Record, error) {
 	var row recordRow
 	if err := q.GetContext(ctx, &row, selectRecord, id, n.number); err != nil {
-		return store.Record{}, err
+		return nil, err
 	}
 	return s.record(ctx, q, n, &row)
 }
 
 // findRecord is getRecord within the transaction that writes.
-func (t *tx) findRecord(ctx context.Context, n *tenant, id string) (store.Record, error) {
+func (t *tx) findRecord(ctx context.Context, n *tenant, id string) (*store.Record, error) {
 	values := make([]driver.Value, recordColumnCount)
 	if err := t.row(findRecord, values, id, n.number); err != nil {
-		return store.Record{}, err
+		return nil, err
 	}
 	row := recordRowOf(values)
 	return t.store.record(ctx, t, n, &row)
@@ -144,60 +146,81 @@ func (s *Store) Record(ctx context.Context, tenantID, id string) (r store.Record
 		if err != nil {
 			return err
 		}
-		r, err = s.getRecord(ctx, q, n, id)
+		found, err := s.getRecord(ctx, q, n, id)
 		if errors.Is(err, sql.ErrNoRows) {
 			return store.ErrNotFound
+		}
+		if err == nil {
+			r = *found
 		}
 		return err
 	})
 	return r, err
 }
 
-// The bounds ?2 ≤ at ≤ ?3 are those of the index; ?4 is the id that a page starts after at its edge, empty on the
-// first page.
-const selectRecordsForward = `
+// What Records selects, of the records that are filed by time and of those that are not yet. The bounds ?2 ≤ at ≤ ?3 are
+// those of the index; ?4 is the id that a page starts after at its edge, empty on the first page.
+const (
+	fromFiled = `
+SELECT` + recordColumns + `
+FROM usage_times AS f
+CROSS JOIN usage_records AS r ON r.record = f.record
+JOIN usage_models AS m ON m.model = r.model
+WHERE f.tenant = ?1
+  AND f.at >= ?2
+  AND f.at <= ?3
+  AND r.tenant = ?1`
+
+	fromUnfiled = `
 SELECT` + recordColumns + `
 FROM usage_records AS r
 JOIN usage_models AS m ON m.model = r.model
-WHERE r.tenant = ?1
+WHERE r.record > (SELECT value FROM usage_watermarks WHERE name = 'filed')
+  AND r.tenant = ?1
   AND r.at >= ?2
-  AND r.at <= ?3
-  AND (?4 = '' OR r.at > ?2 OR r.id > ?4)
+  AND r.at <= ?3`
+
+	matching = `
   AND (?5 = '' OR m.provider = ?5)
   AND (?6 = '' OR m.name = ?6)
   AND (?7 = '' OR r.user = ?7)
   AND (?8 = 0 OR r.status = ?8)
-  AND (?9 = 0 OR r.unpriced IS NOT NULL)
+  AND (?9 = 0 OR r.unpriced IS NOT NULL)`
+
+	forward = `
+  AND (?4 = '' OR r.at > ?2 OR r.id > ?4)
 ORDER BY r.at, r.id
 LIMIT ?10`
 
-const selectRecordsBackward = `
-SELECT` + recordColumns + `
-FROM usage_records AS r
-JOIN usage_models AS m ON m.model = r.model
-WHERE r.tenant = ?1
-  AND r.at >= ?2
-  AND r.at <= ?3
+	backward = `
   AND (?4 = '' OR r.at < ?3 OR r.id < ?4)
-  AND (?5 = '' OR m.provider = ?5)
-  AND (?6 = '' OR m.name = ?6)
-  AND (?7 = '' OR r.user = ?7)
-  AND (?8 = 0 OR r.status = ?8)
-  AND (?9 = 0 OR r.unpriced IS NOT NULL)
 ORDER BY r.at DESC, r.id DESC
 LIMIT ?10`
 
+	filedForward = `
+  AND (?4 = '' OR f.at > ?2 OR r.id > ?4)
+ORDER BY f.at, r.id
+LIMIT ?10`
+
+	filedBackward = `
+  AND (?4 = '' OR f.at < ?3 OR r.id < ?4)
+ORDER BY f.at DESC, r.id DESC
+LIMIT ?10`
+
+	selectFiledForward    = fromFiled + matching + filedForward
+	selectFiledBackward   = fromFiled + matching + filedBackward
+	selectUnfiledForward  = fromUnfiled + matching + forward
+	selectUnfiledBackward = fromUnfiled + matching + backward
+)
+
 // Records implements store.Store.
 func (s *Store) Records(ctx context.Context, query store.RecordQuery) (records []store.Record, err error) {
-	from, to, after, statement := int64(math.MinInt64), int64(math.MaxInt64), "", selectRecordsForward
+	from, to, after := int64(math.MinInt64), int64(math.MaxInt64), ""
 	if !query.From.IsZero() {
 		from = query.From.UnixMicro()
 	}
 	if !query.To.IsZero() {
 		to = query.To.UnixMicro() - 1
-	}
-	if query.NewestFirst {
-		statement = selectRecordsBackward
 	}
 	if p := query.After; p != nil && query.NewestFirst && p.At.UnixMicro() <= to {
 		to, after = p.At.UnixMicro(), p.ID
@@ -209,19 +232,39 @@ func (s *Store) Records(ctx context.Context, query store.RecordQuery) (records [
 		if err != nil {
 			return err
 		}
-		var rows []recordRow
-		err = q.SelectContext(ctx, &rows, statement, n.number, from, to, after,
+		rows, err := selectRecords(ctx, q, query.NewestFirst, n.number, from, to, after,
 			query.Provider, query.Model, query.User, query.Status, query.Unpriced, query.Limit)
 		if err != nil {
 			return err
 		}
-		records = make([]store.Record, len(rows))
-		for i := range rows {
-			if records[i], err = s.record(ctx, q, n, &rows[i]); err != nil {
+		records = make([]store.Record, min(len(rows), query.Limit))
+		for i := range records {
+			r, err := s.record(ctx, q, n, &rows[i])
+			if err != nil {
 				return err
 			}
+			records[i] = *r
 		}
 		return nil
 	})
 	return records, err
+}
+
+// selectRecords reads a page of the filed records and one of the others, and sorts them into one that may be too long.
+func selectRecords(ctx context.Context, q queryer, newestFirst bool, args ...any) (rows []recordRow, err error) {
+	statements, order := []string{selectFiledForward, selectUnfiledForward}, 1
+	if newestFirst {
+		statements, order = []string{selectFiledBackward, selectUnfiledBackward}, -1
+	}
+	for _, statement := range statements {
+		var page []recordRow
+		if err := q.SelectContext(ctx, &page, statement, args...); err != nil {
+			return nil, err
+		}
+		rows = append(rows, page...)
+	}
+	slices.SortFunc(rows, func(a, b recordRow) int {
+		return order * cmp.Or(cmp.Compare(a.At, b.At), cmp.Compare(a.ID, b.ID))
+	})
+	return rows, nil
 }

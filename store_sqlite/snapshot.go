@@ -43,8 +43,9 @@ type snapshot struct {
 // snapshot that waits for a second one while it holds its own could wait for others that do the same.
 func readQueries() []string {
 	return []string{
-		selectText, selectModel, selectTenant, selectTenants, selectTotalsSQL, selectOpenHolds, selectTenantAlerts,
-		selectAlerts, selectRecord, selectRecordsForward, selectRecordsBackward, selectAllRecords,
+		selectText, selectModel, selectTenant, selectTenants, selectMonthRows, selectDayRows, selectOpenHolds, selectTenantAlerts,
+		selectAlerts, selectRecord, selectFiledForward, selectFiledBackward, selectUnfiledForward, selectUnfiledBackward,
+		selectAllFiled, selectAllUnfiled,
 	}
 }
 

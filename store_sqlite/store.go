@@ -39,8 +39,10 @@ type Store struct {
 	queries map[string]*sqlx.Stmt
 	// How long to wait for another process's write.
 	busyTimeout time.Duration
-	closed      atomic.Bool
-	close       sync.Once
+	// So many records are filed by time at once.
+	fileAt int64
+	closed atomic.Bool
+	close  sync.Once
 }
 
 var _ store.Store = (*Store)(nil)
@@ -78,7 +80,7 @@ func OpenConfig(ctx context.Context, path string, cfg Config) (*Store, error) {
 	if err := checkPath(path); err != nil {
 		return nil, wrap("open", err)
 	}
-	s := &Store{cache: newCache(), busyTimeout: cfg.BusyTimeout}
+	s := &Store{cache: newCache(), busyTimeout: cfg.BusyTimeout, fileAt: fileAt}
 	if err := s.open(ctx, path, cfg); err != nil {
 		s.Close() //nolint:errcheck // the first error is the one to tell
 		return nil, wrap("open", err)
@@ -209,8 +211,14 @@ type tx struct {
 	store *Store
 	now   time.Time
 	args  []driver.NamedValue
-	// replaying says that the last record was a duplicate: who sends one call again mostly sends many.
-	replaying bool
+	// What is needed again and again, to be used once more: the records of a tenant that were added, its standing, and
+	// values packed for the next statement.
+	changed []*store.Record
+	shown   store.Standing
+	packed  []byte
+	replay  replay
+	// lastRecord is the number of the record that was added last, 0 when none was.
+	lastRecord int64
 }
 
 // write runs fn in a transaction that has the write lock from its start, so that it never fails half-way for another
@@ -227,7 +235,7 @@ func (s *Store) write(ctx context.Context, op string, now time.Time, fn func(*tx
 	if s.closed.Load() { // while it waited
 		return wrap(op, store.ErrClosed)
 	}
-	t := &tx{Conn: conn, store: s, now: now}
+	t := &tx{Conn: conn, store: s, now: now, packed: make([]byte, 0, 256)}
 	if err := t.lock(ctx); err != nil {
 		return wrap(op, err)
 	}

@@ -22,4 +22,17 @@ func newDB(t testing.TB) storetest.Open {
 
 func TestStore(t *testing.T) { storetest.Run(t, newDB) }
 
+// TestStoreThatFilesOften has all promises kept where records are filed by time over and over, in the middle of
+// everything, and not after the thousands that no test of the suite comes to.
+func TestStoreThatFilesOften(t *testing.T) {
+	storetest.Run(t, func(t testing.TB) storetest.Open {
+		open := newDB(t)
+		return func(t testing.TB) store.Store {
+			st := open(t)
+			st.(*storesqlite.Store).FileAt(3)
+			return st
+		}
+	})
+}
+
 func BenchmarkStore(b *testing.B) { storetest.Bench(b, newDB) }

@@ -25,7 +25,7 @@ type tenantRow struct {
 
 // tenant unpacks a row.
 func (r *tenantRow) tenant() (*tenant, error) {
-	n := &tenant{number: r.Tenant, totals: make(map[totalsKey]*periodTotals), row: store.Tenant{
+	n := &tenant{number: r.Tenant, months: make(map[int64]*period), row: store.Tenant{
 		ID: r.ID, Name: r.Name, TimeZone: r.TimeZone, BillingDay: r.BillingDay,
 		Suspended: r.Suspended, CreatedAt: instant(r.CreatedAt),
 	}}
@@ -219,15 +219,23 @@ func (s *Store) standing(ctx context.Context, q queryer, n *tenant, at time.Time
 	if n.number == 0 {
 		return standing, nil
 	}
-	month, err := s.sortedTotals(ctx, q, n, store.Month, standing.Month.Start, standing.Month.End)
+	months, err := s.selectMonths(ctx, q, n, standing.Month.Start.UnixMicro(), standing.Month.End.UnixMicro())
 	if err != nil {
 		return standing, err
 	}
-	day, err := s.sortedTotals(ctx, q, n, store.Day, standing.Day.Start, standing.Day.End)
+	days, err := s.selectDays(ctx, q, n, standing.Day.Start.UnixMicro(), standing.Day.End.UnixMicro())
 	if err != nil {
 		return standing, err
 	}
-	standing.MonthTotals, standing.DayTotals = pointers(month), pointers(day)
+	for _, month := range months {
+		standing.MonthTotals = append(standing.MonthTotals, &month.Total)
+		if month.lastDay.Start.Equal(standing.Day.Start) {
+			days = append(days, month.lastDay)
+		}
+	}
+	for _, day := range days {
+		standing.DayTotals = append(standing.DayTotals, &day.Total)
+	}
 	holds, err := s.selectHolds(ctx, q, n, at)
 	if err != nil {
 		return standing, err
@@ -235,12 +243,4 @@ func (s *Store) standing(ctx context.Context, q queryer, n *tenant, at time.Time
 	standing.Holds = holds
 	standing.Alerts, err = selectCurrentAlerts(ctx, q, n, at)
 	return standing, err
-}
-
-func pointers[T any](values []T) []*T {
-	list := make([]*T, len(values))
-	for i := range values {
-		list[i] = &values[i]
-	}
-	return list
 }

@@ -2,116 +2,179 @@ package storesqlite
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"github.com/acf68eca/usage/store"
 )
 
-// windows are numbered in the order in which they are stored.
-func windowNumber(w store.Window) int64 {
-	if w == store.Day {
-		return 0
-	}
-	return 1
-}
+const insertMonth = `
+INSERT INTO usage_months (tenant, start, model, sums, day, day_sums)
+VALUES (?, ?, ?, ?, ?, ?)`
 
-const insertTotalSQL = `
-INSERT INTO usage_totals (tenant, window, start, model, calls, errors, unpriced, cost, meters)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
+const updateMonth = `
+UPDATE usage_months
+SET sums = ?,
+    day = ?,
+    day_sums = ?
+WHERE rowid = ?`
 
-const updateTotalSQL = `
-UPDATE usage_totals
-SET calls = ?,
-    errors = ?,
-    unpriced = ?,
-    cost = ?,
-    meters = ?
+const insertDay = `
+INSERT INTO usage_days (tenant, start, model, sums)
+VALUES (?, ?, ?, ?)`
+
+const updateDay = `
+UPDATE usage_days
+SET sums = ?
 WHERE rowid = ?`
 
 // writeTotals stores the totals of a tenant that have changed, each once however many records changed it.
 func (t *tx) writeTotals(ctx context.Context, n *tenant) error {
 	for _, row := range n.dirty {
-		meters, err := t.packMeters(ctx, row.Meters)
-		if err != nil {
-			return err
+		write := t.writeDay
+		if row.Window == store.Month {
+			write = t.writeMonth
 		}
-		if row.rowid != 0 {
-			_, err = t.exec(updateTotal, row.Calls, row.Errors, row.Unpriced, int64(row.Cost), meters, row.rowid)
-		} else {
-			row.rowid, err = t.insertTotal(n, row, meters)
-		}
-		if err != nil {
+		if err := write(ctx, n, row); err != nil {
 			return err
 		}
 		row.dirty = false
 	}
 	n.dirty = n.dirty[:0]
+	n.trim()
 	return nil
 }
 
-func (t *tx) insertTotal(n *tenant, row *total, meters []byte) (rowid int64, err error) {
-	result, err := t.exec(insertTotal, n.number, windowNumber(row.Window), row.Start.UnixMicro(), row.model,
-		row.Calls, row.Errors, row.Unpriced, int64(row.Cost), meters)
+func (t *tx) writeMonth(ctx context.Context, n *tenant, row *total) error {
+	t.packed = t.packed[:0]
+	sums, err := t.packSums(ctx, &row.Total)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	return result.LastInsertId()
+	daySums, err := t.packSums(ctx, &row.lastDay.Total)
+	if err != nil {
+		return err
+	}
+	day := row.lastDay.Start.UnixMicro()
+	if row.rowid != 0 {
+		_, err = t.exec(updateMonthRow, sums, day, daySums, row.rowid)
+		return err
+	}
+	row.rowid, err = t.insert(insertMonthRow, n.number, row.Start.UnixMicro(), row.model, sums, day, daySums)
+	return err
 }
 
-func (t *tx) packMeters(ctx context.Context, meters []store.MeterTotal) ([]byte, error) {
-	packed := make([]byte, 0, 16*len(meters))
-	for _, m := range meters {
+func (t *tx) writeDay(ctx context.Context, n *tenant, row *total) error {
+	t.packed = t.packed[:0]
+	sums, err := t.packSums(ctx, &row.Total)
+	if err != nil {
+		return err
+	}
+	if row.rowid != 0 {
+		_, err = t.exec(updateDayRow, sums, row.rowid)
+		return err
+	}
+	row.rowid, err = t.insert(insertDayRow, n.number, row.Start.UnixMicro(), row.model, sums)
+	return err
+}
+
+// packSums packs behind what is packed already.
+func (t *tx) packSums(ctx context.Context, total *store.Total) ([]byte, error) {
+	start := len(t.packed)
+	t.packed = appendSums(t.packed, packedSums{
+		calls: total.Calls, errors: total.Errors, unpriced: total.Unpriced, cost: int64(total.Cost),
+	})
+	for _, m := range total.Meters {
 		number, err := t.textNumber(ctx, string(m.Meter))
 		if err != nil {
 			return nil, err
 		}
-		packed = appendMeter(packed, packedMeter{number, m.Quantity, int64(m.Cost)})
+		t.packed = appendMeter(t.packed, packedMeter{number, m.Quantity, int64(m.Cost)})
 	}
-	return packed, nil
+	return t.packed[start:], nil
 }
 
-type totalRow struct {
-	RowID                                       int64 `db:"rowid"`
-	Start, Model, Calls, Errors, Unpriced, Cost int64
-	Meters                                      []byte
+type monthRow struct {
+	RowID   int64 `db:"rowid"`
+	Start   int64
+	Model   int64
+	Sums    []byte
+	Day     int64
+	DaySums []byte `db:"day_sums"`
 }
 
-const selectTotalsSQL = `
-SELECT rowid, start, model, calls, errors, unpriced, cost, meters
-FROM usage_totals
+const selectMonthRows = `
+SELECT rowid, start, model, sums, day, day_sums
+FROM usage_months
 WHERE tenant = ?
-  AND window = ?
   AND start >= ?
   AND start < ?
 ORDER BY start, model`
 
-// selectTotals reads the totals that start in [from, to).
-func (s *Store) selectTotals(ctx context.Context, q queryer, n *tenant, w store.Window, from, to time.Time) ([]*total, error) {
-	var rows []totalRow
-	err := q.SelectContext(ctx, &rows, selectTotalsSQL, n.number, windowNumber(w), micros(from), micros(to))
-	if err != nil {
+// selectMonths reads the totals of months that start in [from, to), each with the last day in it.
+func (s *Store) selectMonths(ctx context.Context, q queryer, n *tenant, from, to int64) ([]*total, error) {
+	var rows []monthRow
+	if err := q.SelectContext(ctx, &rows, selectMonthRows, n.number, from, to); err != nil {
 		return nil, err
 	}
 	totals := make([]*total, len(rows))
 	for i := range rows {
-		if totals[i], err = s.total(ctx, q, n, w, &rows[i]); err != nil {
+		month, err := s.total(ctx, q, n, store.Month, &dayRow{rows[i].RowID, rows[i].Start, rows[i].Model, rows[i].Sums})
+		if err != nil {
 			return nil, err
 		}
+		month.lastDay, err = s.total(ctx, q, n, store.Day, &dayRow{0, rows[i].Day, rows[i].Model, rows[i].DaySums})
+		if err != nil {
+			return nil, err
+		}
+		totals[i] = month
 	}
 	return totals, nil
 }
 
-func (s *Store) total(ctx context.Context, q queryer, n *tenant, w store.Window, row *totalRow) (*total, error) {
+type dayRow struct {
+	RowID int64 `db:"rowid"`
+	Start int64
+	Model int64
+	Sums  []byte
+}
+
+const selectDayRows = `
+SELECT rowid, start, model, sums
+FROM usage_days
+WHERE tenant = ?
+  AND start >= ?
+  AND start < ?
+ORDER BY start, model`
+
+// selectDays reads the totals of days that start in [from, to) and have rows of their own: all but the last of a month.
+func (s *Store) selectDays(ctx context.Context, q queryer, n *tenant, from, to int64) ([]*total, error) {
+	var rows []dayRow
+	if err := q.SelectContext(ctx, &rows, selectDayRows, n.number, from, to); err != nil {
+		return nil, err
+	}
+	totals := make([]*total, len(rows))
+	for i := range rows {
+		day, err := s.total(ctx, q, n, store.Day, &rows[i])
+		if err != nil {
+			return nil, err
+		}
+		totals[i] = day
+	}
+	return totals, nil
+}
+
+func (s *Store) total(ctx context.Context, q queryer, n *tenant, w store.Window, row *dayRow) (*total, error) {
 	name, err := s.model(ctx, q, row.Model)
 	if err != nil {
 		return nil, err
 	}
-	packed, err := unpackMeters(row.Meters)
+	sums, err := unpackSums(row.Sums)
 	if err != nil {
 		return nil, err
 	}
-	meters := make([]store.MeterTotal, len(packed))
-	for i, m := range packed {
+	meters := make([]store.MeterTotal, len(sums.meters))
+	for i, m := range sums.meters {
 		text, err := s.text(ctx, q, m.meter)
 		if err != nil {
 			return nil, err
@@ -120,7 +183,7 @@ func (s *Store) total(ctx context.Context, q queryer, n *tenant, w store.Window,
 	}
 	return &total{rowid: row.RowID, model: row.Model, Total: store.Total{
 		TenantID: n.row.ID, Window: w, Start: instant(row.Start), Provider: name.Provider, Model: name.Name,
-		Calls: row.Calls, Errors: row.Errors, Unpriced: row.Unpriced, Cost: store.Money(row.Cost), Meters: meters,
+		Calls: sums.calls, Errors: sums.errors, Unpriced: sums.unpriced, Cost: store.Money(sums.cost), Meters: meters,
 	}}, nil
 }
 
@@ -131,14 +194,19 @@ func (s *Store) Totals(ctx context.Context, query store.TotalQuery) (totals []st
 		if err != nil || n.number == 0 {
 			return err
 		}
-		totals, err = s.sortedTotals(ctx, q, n, query.Window, query.From, query.To)
+		totals, err = s.sortedTotals(ctx, q, n, query.Window, micros(query.From), micros(query.To))
 		return err
 	})
 	return totals, err
 }
 
-func (s *Store) sortedTotals(ctx context.Context, q queryer, n *tenant, w store.Window, from, to time.Time) ([]store.Total, error) {
-	rows, err := s.selectTotals(ctx, q, n, w, from, to)
+// sortedTotals reads the totals of a window that start in [from, to).
+func (s *Store) sortedTotals(ctx context.Context, q queryer, n *tenant, w store.Window, from, to int64) ([]store.Total, error) {
+	read := s.selectMonths
+	if w == store.Day {
+		read = s.selectAllDays
+	}
+	rows, err := read(ctx, q, n, from, to)
 	if err != nil {
 		return nil, err
 	}
@@ -148,6 +216,27 @@ func (s *Store) sortedTotals(ctx context.Context, q queryer, n *tenant, w store.
 	}
 	store.SortTotals(totals)
 	return totals, nil
+}
+
+// longestMonth is more microseconds than any month has.
+const longestMonth = 40 * 24 * 3600 * 1_000_000
+
+// selectAllDays reads the totals of days that start in [from, to), those in the rows of their months too.
+func (s *Store) selectAllDays(ctx context.Context, q queryer, n *tenant, from, to int64) ([]*total, error) {
+	days, err := s.selectDays(ctx, q, n, from, to)
+	if err != nil {
+		return nil, err
+	}
+	months, err := s.selectMonths(ctx, q, n, max(from, math.MinInt64+longestMonth)-longestMonth, to)
+	if err != nil {
+		return nil, err
+	}
+	for _, month := range months {
+		if day := month.lastDay.Start.UnixMicro(); day >= from && day < to {
+			days = append(days, month.lastDay)
+		}
+	}
+	return days, nil
 }
 
 // TenantTotals implements store.Store.
@@ -165,7 +254,7 @@ func (s *Store) TenantTotals(
 				return err
 			}
 			period := n.calendar.Period(w, at)
-			totals, err := s.sortedTotals(ctx, q, n, w, period.Start, period.Start.Add(time.Microsecond))
+			totals, err := s.sortedTotals(ctx, q, n, w, period.Start.UnixMicro(), period.End.UnixMicro())
 			if err != nil {
 				return err
 			}

@@ -3,6 +3,7 @@ package storesqlite
 import (
 	"context"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/acf68eca/usage/store"
@@ -28,7 +29,7 @@ func (s *Store) Verify(ctx context.Context, tenantID string) (drift []store.Drif
 		}
 		var stored []store.Total
 		for _, w := range []store.Window{store.Day, store.Month} {
-			totals, err := s.sortedTotals(ctx, q, n, w, instant(math.MinInt64), instant(math.MaxInt64))
+			totals, err := s.sortedTotals(ctx, q, n, w, math.MinInt64, math.MaxInt64)
 			if err != nil {
 				return err
 			}
@@ -51,8 +52,12 @@ func (s *Store) Rebuild(ctx context.Context, tenantID string) error {
 	})
 }
 
-const deleteTotals = `
-DELETE FROM usage_totals
+const deleteMonths = `
+DELETE FROM usage_months
+WHERE tenant = ?`
+
+const deleteDays = `
+DELETE FROM usage_days
 WHERE tenant = ?`
 
 // rebuild replaces a tenant's totals by what its records add up to.
@@ -61,15 +66,13 @@ func (t *tx) rebuild(ctx context.Context, n *tenant) error {
 	if err := t.store.eachRecord(ctx, t, n, tally.Add); err != nil {
 		return err
 	}
-	if _, err := t.ExecContext(ctx, deleteTotals, n.number); err != nil {
-		return err
-	}
-	for _, sum := range tally.Totals() {
-		model, err := t.modelNumber(ctx, modelName{sum.Provider, sum.Model})
-		if err != nil {
+	for _, statement := range []string{deleteMonths, deleteDays} {
+		if _, err := t.ExecContext(ctx, statement, n.number); err != nil {
 			return err
 		}
-		n.change(&total{Total: sum, model: model})
+	}
+	if err := t.addTotals(ctx, n, tally.Totals()); err != nil {
+		return err
 	}
 	if err := t.writeTotals(ctx, n); err != nil {
 		return err
@@ -78,15 +81,57 @@ func (t *tx) rebuild(ctx context.Context, n *tenant) error {
 	return err
 }
 
-const selectAllRecords = `
+// addTotals takes all totals of a tenant that has none, by window and start: days, and then months.
+func (t *tx) addTotals(ctx context.Context, n *tenant, totals []store.Total) error {
+	type monthOf struct{ model, start int64 }
+	months := make(map[monthOf]*total)
+	for _, sum := range slices.Backward(totals) { // the months, and then their days from the last one on
+		model, err := t.modelNumber(ctx, modelName{sum.Provider, sum.Model})
+		if err != nil {
+			return err
+		}
+		row, key := &total{Total: sum, model: model}, monthOf{model, n.calendar.Month(sum.Start).Start.UnixMicro()}
+		switch month := months[key]; {
+		case sum.Window == store.Month:
+			months[key] = row
+			n.change(row)
+		case month.lastDay == nil:
+			month.lastDay = row
+		default:
+			n.change(row)
+		}
+	}
+	return nil
+}
+
+const selectAllFiled = `
+SELECT` + recordColumns + `
+FROM usage_times AS f
+CROSS JOIN usage_records AS r ON r.record = f.record
+WHERE f.tenant = ?1
+  AND r.tenant = ?1
+ORDER BY f.at`
+
+const selectAllUnfiled = `
 SELECT` + recordColumns + `
 FROM usage_records AS r
-WHERE tenant = ?
-ORDER BY at`
+WHERE r.record > (SELECT value FROM usage_watermarks WHERE name = 'filed')
+  AND r.tenant = ?1`
 
-// eachRecord hands every record of a tenant to fn, in the order of time.
+// eachRecord hands every record of a tenant to fn, most of them in the order of time.
 func (s *Store) eachRecord(ctx context.Context, q queryer, n *tenant, fn func(*store.Record) error) error {
-	rows, err := q.QueryxContext(ctx, selectAllRecords, n.number)
+	for _, statement := range []string{selectAllFiled, selectAllUnfiled} {
+		if err := s.eachSelected(ctx, q, n, statement, fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) eachSelected(
+	ctx context.Context, q queryer, n *tenant, statement string, fn func(*store.Record) error,
+) error {
+	rows, err := q.QueryxContext(ctx, statement, n.number)
 	if err != nil {
 		return err
 	}
@@ -100,7 +145,7 @@ func (s *Store) eachRecord(ctx context.Context, q queryer, n *tenant, fn func(*s
 		if err != nil {
 			return err
 		}
-		if err := fn(&r); err != nil {
+		if err := fn(r); err != nil {
 			return err
 		}
 	}

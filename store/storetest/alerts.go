@@ -128,7 +128,7 @@ func racingAlerts(t *testing.T, l *ledger) {
 	var given atomic.Int64
 	together(t, goroutines, func(i int) error {
 		for j := range each {
-			outcomes, err := handles[i%2].Append(t.Context(), noon(), []store.Record{call(acme, fmt.Sprint(i, "-", j), noon(), 1)}, raise(reached(80, 100)))
+			outcomes, err := handles[i%2].Append(t.Context(), noon(), lend(call(acme, fmt.Sprint(i, "-", j), noon(), 1)), raise(reached(80, 100)))
 			if err != nil {
 				return err
 			}

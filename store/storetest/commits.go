@@ -27,7 +27,7 @@ func committedTogether(t *testing.T, l *ledger) {
 	outcome := l.judged(noon(), raise(reached(80, 100)), settling("h", call(acme, "a", noon(), 13)))[0]
 	want := settling("h", call(acme, "a", noon(), 13))
 	want.Settlement, want.Overage = store.Settled, 3
-	equal(t, "outcome", outcome.Record, want)
+	equal(t, "outcome", *outcome.Record, want)
 	equal(t, "record", other.record(acme, "a"), want)
 	equal(t, "alerts", other.alerts(acme), outcome.Alerts)
 	s := other.standing(acme, noon())
@@ -45,7 +45,7 @@ func judgePanics(t *testing.T, l *ledger) {
 	panics := func(*store.Standing, []*store.Record) []store.Alert { panic("judge") }
 	l.unchanged(noon(), func() {
 		expectPanic(t, func() error {
-			_, err := l.Append(t.Context(), noon(), []store.Record{settling("h", call(acme, "a", noon(), 1)), call(globex, "a", noon(), 1)}, panics)
+			_, err := l.Append(t.Context(), noon(), lend(settling("h", call(acme, "a", noon(), 1)), call(globex, "a", noon(), 1)), panics)
 			return err
 		})
 	})
@@ -91,7 +91,7 @@ func contextEndsInJudge(t *testing.T, l *ledger) {
 	l.add(noon(), call(acme, "before", noon(), 1))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	_, err := l.Append(ctx, noon(), []store.Record{call(acme, "a", noon(), 1)}, func(*store.Standing, []*store.Record) []store.Alert {
+	_, err := l.Append(ctx, noon(), lend(call(acme, "a", noon(), 1)), func(*store.Standing, []*store.Record) []store.Alert {
 		cancel()
 		return nil
 	})

@@ -30,11 +30,11 @@ func methods(alertID string) []method {
 func writes(alertID string) []method {
 	return []method{
 		{"Append", func(ctx context.Context, s store.Store) error {
-			_, err := s.Append(ctx, noon(), []store.Record{settling("g", call(acme, "b", noon(), 1)), call("new 1", "a", noon(), 1)}, raise(reached(99, 100)))
+			_, err := s.Append(ctx, noon(), lend(settling("g", call(acme, "b", noon(), 1)), call("new 1", "a", noon(), 1)), raise(reached(99, 100)))
 			return err
 		}},
 		{"Reprice", func(ctx context.Context, s store.Store) error {
-			_, err := s.Reprice(ctx, noon(), []store.Record{priced(unpriced(acme, "u", noon(), 7))}, quiet)
+			_, err := s.Reprice(ctx, noon(), lend(priced(unpriced(acme, "u", noon(), 7))), quiet)
 			return err
 		}},
 		{"Hold", func(ctx context.Context, s store.Store) error {
@@ -118,7 +118,7 @@ func endedContext(t *testing.T, l *ledger) {
 func passedDeadline(t *testing.T, l *ledger) {
 	ctx, cancel := context.WithDeadline(t.Context(), instant("2001-01-01T00:00:00Z"))
 	defer cancel()
-	if _, err := l.Append(ctx, noon(), []store.Record{call(acme, "a", noon(), 1)}, quiet); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := l.Append(ctx, noon(), lend(call(acme, "a", noon(), 1)), quiet); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error %v, want context.DeadlineExceeded", err)
 	}
 	equal(t, "tenants", l.tenants(), nil)

@@ -30,7 +30,7 @@ func (l *ledger) duplicate(now time.Time, again, first store.Record) {
 		l.t.Errorf("record %q again is not a duplicate", again.ID)
 	}
 	equal(l.t, "alerts of a duplicate", o.Alerts, nil)
-	equal(l.t, "the first result", o.Record, first)
+	equal(l.t, "the first result", *o.Record, first)
 }
 
 func duplicateCountedOnce(t *testing.T, l *ledger) {
@@ -84,7 +84,7 @@ func duplicateOtherPrice(t *testing.T, l *ledger) {
 func duplicateSettlesNothing(t *testing.T, l *ledger) {
 	l.take(noon(), hold(acme, "h", noon(), time.Hour, 10))
 	r := settling("h", call(acme, "a", noon(), 13))
-	first := l.judged(noon(), raise(reached(80, 100)), r)[0].Record
+	first := *l.judged(noon(), raise(reached(80, 100)), r)[0].Record
 	l.unchanged(noon(), func() {
 		l.duplicate(noon(), r, first)
 		l.duplicate(noon().Add(2*time.Hour), r, first)

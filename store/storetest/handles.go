@@ -86,7 +86,7 @@ func racingHandles(t *testing.T, l *ledger) {
 	together(t, goroutines, func(i int) error {
 		for j := range records {
 			n := (j*7 + i*3) % records
-			outcomes, err := handles[i%3].Append(t.Context(), noon(), []store.Record{call(acme, fmt.Sprint(n), noon(), int64(n))}, quiet)
+			outcomes, err := handles[i%3].Append(t.Context(), noon(), lend(call(acme, fmt.Sprint(n), noon(), int64(n))), quiet)
 			if err != nil || outcomes[0].Err != nil {
 				return errors.Join(err, outcomes[0].Err)
 			}
@@ -117,7 +117,7 @@ func racingBatches(t *testing.T, l *ledger) {
 				tenant := fmt.Sprint("tenant ", (i+j+k*(1+i%4))%tenants)
 				batch = append(batch, call(tenant, fmt.Sprint(i, "-", j, "-", k), noon(), int64(k)))
 			}
-			outcomes, err := handles[i%2].Append(t.Context(), noon(), batch, quiet)
+			outcomes, err := handles[i%2].Append(t.Context(), noon(), lend(batch...), quiet)
 			for _, o := range outcomes {
 				err = errors.Join(err, o.Err)
 			}
@@ -143,7 +143,7 @@ func readersSeeWholeCommits(t *testing.T, l *ledger) {
 	together(t, len(handles), func(i int) error {
 		for j := range batches {
 			if i == 0 {
-				if _, err := l.Append(t.Context(), noon(), []store.Record{call(acme, fmt.Sprint(j, "a"), noon(), 1), call(acme, fmt.Sprint(j, "b"), noon(), 1)}, quiet); err != nil {
+				if _, err := l.Append(t.Context(), noon(), lend(call(acme, fmt.Sprint(j, "a"), noon(), 1), call(acme, fmt.Sprint(j, "b"), noon(), 1)), quiet); err != nil {
 					return err
 				}
 				continue

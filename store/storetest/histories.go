@@ -134,7 +134,7 @@ func (h *history) reprice(t *rapid.T) {
 		}
 	}
 	batch = append(batch, priced(unpriced(h.prefix+"nobody", "x", h.now, 1)))
-	outcomes, err := h.handle(t).Reprice(h.handles[0].t.Context(), h.now, batch, thresholds)
+	outcomes, err := h.handle(t).Reprice(h.handles[0].t.Context(), h.now, lend(batch...), thresholds)
 	if err != nil {
 		t.Fatalf("Reprice: %v", err)
 	}

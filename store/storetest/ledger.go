@@ -46,10 +46,19 @@ func (l *ledger) must(what string, err error) {
 	}
 }
 
+// lend returns records as Append and Reprice borrow them: copies, for the store sets some of their fields.
+func lend(records ...store.Record) []*store.Record {
+	lent := make([]*store.Record, len(records))
+	for i, r := range records {
+		lent[i] = &r
+	}
+	return lent
+}
+
 // judged appends the records, whatever their outcomes.
 func (l *ledger) judged(now time.Time, judge store.Judge, records ...store.Record) []store.Outcome {
 	l.t.Helper()
-	outcomes, err := l.Append(l.t.Context(), now, records, judge)
+	outcomes, err := l.Append(l.t.Context(), now, lend(records...), judge)
 	l.must("Append", err)
 	if len(outcomes) != len(records) {
 		l.t.Fatalf("Append of %d records has %d outcomes", len(records), len(outcomes))
@@ -77,7 +86,7 @@ func (l *ledger) add(now time.Time, records ...store.Record) []store.Record {
 		if o.Err != nil || o.Duplicate {
 			l.t.Fatalf("record %q: duplicate %v, error %v, want it added", records[i].ID, o.Duplicate, o.Err)
 		}
-		stored = append(stored, o.Record)
+		stored = append(stored, *o.Record)
 	}
 	return stored
 }

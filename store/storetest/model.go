@@ -63,7 +63,7 @@ func (m *model) judge(outcomes []store.Outcome, judge store.Judge) {
 	added, last := map[string][]*store.Record{}, map[string]int{}
 	for i := range outcomes {
 		if o := &outcomes[i]; o.Err == nil && !o.Duplicate {
-			added[o.Record.TenantID] = append(added[o.Record.TenantID], &o.Record)
+			added[o.Record.TenantID] = append(added[o.Record.TenantID], o.Record)
 			last[o.Record.TenantID] = i
 		}
 	}
@@ -82,13 +82,13 @@ func (t *modelTenant) add(now time.Time, r store.Record) store.Outcome {
 		if field := old.Differs(&r); field != "" {
 			return store.Outcome{Err: &store.ConflictError{TenantID: r.TenantID, ID: r.ID, Field: field}}
 		}
-		return store.Outcome{Record: old, Duplicate: true}
+		return store.Outcome{Record: &old, Duplicate: true}
 	}
 	if err := t.settle(now, &r); err != nil {
 		return store.Outcome{Err: err}
 	}
 	t.records = append(t.records, r)
-	return store.Outcome{Record: r}
+	return store.Outcome{Record: &r}
 }
 
 // settle settles the hold that a record names, if it can.
@@ -126,13 +126,15 @@ func (t *modelTenant) price(r store.Record) store.Outcome {
 			continue
 		}
 		if old.Unpriced == "" {
-			return store.Outcome{Record: *old, Duplicate: true}
+			first := *old
+			return store.Outcome{Record: &first, Duplicate: true}
 		}
 		old.Lines, old.Cost, old.PriceVersion, old.Unpriced = r.Lines, r.Cost, r.PriceVersion, r.Unpriced
 		if old.Settlement == store.Settled {
 			old.Overage = max(0, r.Cost-t.hold(old.HoldID).Cost)
 		}
-		return store.Outcome{Record: *old}
+		priced := *old
+		return store.Outcome{Record: &priced}
 	}
 	return store.Outcome{Err: store.ErrNotFound}
 }

@@ -71,7 +71,7 @@ func racingSettlements(t *testing.T, l *ledger) {
 	handles := []*ledger{l, l.another()}
 	var settled, refused atomic.Int64
 	together(t, goroutines, func(i int) error {
-		outcomes, err := handles[i%2].Append(t.Context(), noon(), []store.Record{settling("h", call(acme, fmt.Sprint(i), noon(), 1))}, quiet)
+		outcomes, err := handles[i%2].Append(t.Context(), noon(), lend(settling("h", call(acme, fmt.Sprint(i), noon(), 1))), quiet)
 		if err != nil {
 			return err
 		}

@@ -115,7 +115,7 @@ func outcomesInOrder(t *testing.T, l *ledger) {
 	}
 	for i, o := range l.try(noon(), batch...) {
 		l.must("outcome", o.Err)
-		equal(t, "outcome's record", o.Record, batch[i])
+		equal(t, "outcome's record", *o.Record, batch[i])
 		if want := i == 2 || i == 5; o.Duplicate != want {
 			t.Errorf("outcome %d: duplicate %v, want %v", i, o.Duplicate, want)
 		}

@@ -23,7 +23,7 @@ func repricePromises() []promise {
 // reprice reprices the records, whatever their outcomes.
 func (l *ledger) reprice(judge store.Judge, records ...store.Record) []store.Outcome {
 	l.t.Helper()
-	outcomes, err := l.Reprice(l.t.Context(), noon(), records, judge)
+	outcomes, err := l.Reprice(l.t.Context(), noon(), lend(records...), judge)
 	l.must("Reprice", err)
 	if len(outcomes) != len(records) {
 		l.t.Fatalf("Reprice of %d records has %d outcomes", len(records), len(outcomes))
@@ -38,7 +38,7 @@ func (l *ledger) repriced(records ...store.Record) {
 		if o.Err != nil || o.Duplicate {
 			l.t.Fatalf("record %q: duplicate %v, error %v, want it repriced", records[i].ID, o.Duplicate, o.Err)
 		}
-		equal(l.t, "repriced record", o.Record, records[i])
+		equal(l.t, "repriced record", *o.Record, records[i])
 	}
 }
 
@@ -95,7 +95,7 @@ func repriceLeavesPriced(t *testing.T, l *ledger) {
 		o := l.reprice(raise(reached(80, 100)), dearer)[0]
 		l.must("Reprice", o.Err)
 		equal(t, "duplicate", o.Duplicate, true)
-		equal(t, "record", o.Record, first)
+		equal(t, "record", *o.Record, first)
 		equal(t, "alerts", o.Alerts, nil)
 	})
 }

@@ -27,10 +27,11 @@ CREATE TABLE usage_models (
 	UNIQUE (provider, name)
 ) STRICT;
 
--- The ledger: one row for each call. It has no primary key of its own but a unique (id, tenant): ids that are made in
--- the order of time, such as the library's own, are then added at the index's end whatever their tenant, which
--- is one dirty page for a commit instead of one for each tenant in it.
+-- The ledger: one row for each call, numbered in the order of their commits. A call's identity is its (id, tenant), in
+-- that order: ids that are made in the order of time, such as the library's own, are then added at the index's end whatever
+-- their tenant, which is one dirty page for a commit instead of one for each tenant in it.
 CREATE TABLE usage_records (
+	record      INTEGER PRIMARY KEY,
 	tenant      INTEGER NOT NULL,
 	id          TEXT    NOT NULL,
 	at          INTEGER NOT NULL,
@@ -56,21 +57,45 @@ CREATE TABLE usage_records (
 ) STRICT;
 
 CREATE UNIQUE INDEX usage_records_id ON usage_records (id, tenant);
-CREATE INDEX usage_records_at ON usage_records (tenant, at);
 
--- Totals: one row for each model that a tenant used in a period, its meters packed into one value. The table keeps its
--- rowid: the writer knows it from its cache, and to overwrite a row by rowid takes half the time it takes by key.
-CREATE TABLE usage_totals (
+-- The records by time. It is an index, but one that is filled a few thousand records at a time: those after the watermark
+-- "filed" are not in it yet, and are found at the end of usage_records. Kept with each record it would cost a dirty page for
+-- each tenant of a commit. See times.go.
+CREATE TABLE usage_times (
+	tenant INTEGER NOT NULL,
+	at     INTEGER NOT NULL,
+	record INTEGER NOT NULL,
+	PRIMARY KEY (tenant, at, record)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE usage_watermarks (
+	name  TEXT    NOT NULL PRIMARY KEY,
+	value INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+INSERT INTO usage_watermarks (name, value)
+VALUES ('filed', 0);
+
+-- Totals: one row for each model that a tenant used in a month, and in the same row the last day of that month on which
+-- it was used: a call then writes one row of totals and not two. When a later day begins, the day before it gets a row of
+-- its own in usage_days. Both tables keep their rowid: the writer knows it from its cache, and to overwrite a row by rowid
+-- takes half the time it takes by key.
+CREATE TABLE usage_months (
 	tenant   INTEGER NOT NULL,
-	window   INTEGER NOT NULL,               -- 0 day, 1 month
 	start    INTEGER NOT NULL,
 	model    INTEGER NOT NULL,
-	calls    INTEGER NOT NULL,
-	errors   INTEGER NOT NULL,
-	unpriced INTEGER NOT NULL,
-	cost     INTEGER NOT NULL,
-	meters   BLOB    NOT NULL,               -- see encode.go
-	PRIMARY KEY (tenant, window, start, model)
+	sums     BLOB    NOT NULL,               -- see encode.go
+	day      INTEGER NOT NULL,               -- start of the last day
+	day_sums BLOB    NOT NULL,
+	PRIMARY KEY (tenant, start, model)
+) STRICT;
+
+CREATE TABLE usage_days (
+	tenant INTEGER NOT NULL,
+	start  INTEGER NOT NULL,
+	model  INTEGER NOT NULL,
+	sums   BLOB    NOT NULL,
+	PRIMARY KEY (tenant, start, model)
 ) STRICT;
 
 CREATE TABLE usage_holds (
