@@ -9,7 +9,9 @@ BENCH    ?= .
 BIN           := $(CURDIR)/bin
 GOLANGCI_LINT := v2.15.0
 BENCHSTAT     := v0.0.0-20260908200009-22c9c6c9d4da
-BENCHED       := . ./store_sqlite ./store_postgres
+BENCHED       := . ./store_sqlite ./store_postgres ./meter
+# Modules of their own: what imports SDK clients, which no host has to know of.
+NESTED        := $(patsubst ./%/go.mod,%,$(shell find . -mindepth 2 -name go.mod))
 
 .DEFAULT_GOAL := help
 .PHONY: help check test bench fuzz lint tools gcc postgres
@@ -21,10 +23,12 @@ check: lint ## all that has to hold before a commit: format, modules, vet, lint,
 	@test -z "$$(gofmt -l .)" || { gofmt -d .; exit 1; }
 	go mod tidy -diff
 	go vet ./...
+	set -e; for module in $(NESTED); do (cd $$module && go mod tidy -diff && go vet ./...); done
 	$(MAKE) test
 
 test: gcc postgres ## all tests under the race detector, in random order
 	CGO_ENABLED=1 go test -race -shuffle=on -timeout=15m ./...
+	set -e; for module in $(NESTED); do (cd $$module && CGO_ENABLED=1 go test -race -shuffle=on -timeout=5m ./...); done
 
 bench: ## all benchmarks COUNT times; compared with the file OLD where that is given
 	@mkdir -p $(BIN)
@@ -42,6 +46,7 @@ fuzz: ## each fuzz target for FUZZTIME
 
 lint: $(BIN)/golangci-lint ## golangci-lint with the list in .golangci.yml
 	$(BIN)/golangci-lint run --timeout=10m
+	set -e; for module in $(NESTED); do (cd $$module && $(BIN)/golangci-lint run --timeout=10m); done
 
 tools: $(BIN)/golangci-lint $(BIN)/benchstat ## install golangci-lint and benchstat into ./bin
 

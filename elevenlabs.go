@@ -5,11 +5,13 @@ import (
 	"time"
 
 	"github.com/acf68eca/usage/store"
+	"github.com/shopspring/decimal"
 )
 
 // ElevenLabsCall is a call to ElevenLabs. One of its quantities is charged, the first of these that applies; the others
 // are counted:
 //
+//  0. ReportedCost: what ElevenLabs itself says it charged, which it does for conversations with agents.
 //  1. Credits, when Plan is given: a subscription is charged what the character-cost header says, voice multipliers
 //     included.
 //  2. Generations: sound effects are sold by the piece.
@@ -40,6 +42,10 @@ type ElevenLabsCall struct {
 	CallTime time.Duration
 	// Generations is the number of sound effects made.
 	Generations int64
+	// ReportedCost is the cost in dollars that ElevenLabs reports (cost_fiat of a conversation). It is charged as it is,
+	// by the meter ReportedCost, which counts picodollars; digits past the twelfth are rounded half to even. Valid false is
+	// no report; a valid zero is free, whatever else the call used.
+	ReportedCost decimal.NullDecimal
 	// Plan is the subscription that pays: "creator", "pro", "scale". Kept in lower case, at most 64 bytes. Empty pays as
 	// it goes.
 	Plan string
@@ -92,6 +98,7 @@ func (c *ElevenLabsCall) lines(f *faults) []store.Line {
 	f.quantity("Generations", c.Generations)
 	charged := c.charged()
 	var l lineList
+	l.bill(ReportedCost, picodollars(f, "ReportedCost", c.ReportedCost))
 	l.add(Generations, c.Generations, charged != Generations)
 	l.add(CallTime, milliseconds(c.CallTime), charged != CallTime)
 	l.add(Characters, c.Characters, charged != Characters)
@@ -103,6 +110,8 @@ func (c *ElevenLabsCall) lines(f *faults) []store.Line {
 // charged returns the one meter that is charged, as ElevenLabsCall says.
 func (c *ElevenLabsCall) charged() Meter {
 	switch {
+	case c.ReportedCost.Valid:
+		return ReportedCost
 	case c.Plan != "" && c.Credits > 0:
 		return Credits
 	case c.Generations > 0:
@@ -116,6 +125,28 @@ func (c *ElevenLabsCall) charged() Meter {
 	}
 	return Credits
 }
+
+// picodollars returns a reported cost as a quantity. What a provider computed in floating point may have more digits
+// than money keeps.
+func picodollars(f *faults, field string, cost decimal.NullDecimal) int64 {
+	if !cost.Valid {
+		return 0
+	}
+	if d := cost.Decimal; d.Exponent() < -maxReportedDigits || d.Exponent() > maxReportedDigits || d.Coefficient().BitLen() > 128 {
+		f.add(field, "has too many digits")
+		return 0
+	}
+	n, ok := store.ScaledInt(cost.Decimal.RoundBank(moneyDigits), moneyDigits)
+	if !ok {
+		f.add(field, "is more than a record can hold")
+		return 0
+	}
+	f.quantity(field, n)
+	return n
+}
+
+// maxReportedDigits is how many digits a reported cost may have before or after its point: a float's 17 and some zeros.
+const maxReportedDigits = 40
 
 func (c *ElevenLabsCall) conditions(f *faults) Conditions {
 	f.condition("Plan", c.Plan)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/acf68eca/usage/store"
+	"github.com/shopspring/decimal"
 )
 
 func TestElevenLabsChargesOneQuantity(t *testing.T) {
@@ -50,6 +51,15 @@ func TestElevenLabsChargesOneQuantity(t *testing.T) {
 		},
 		{"credits alone are charged", ElevenLabsCall{Credits: 7}, "", []store.Line{billed(Credits, 7)}},
 		{"dubbing with a watermark says so", ElevenLabsCall{Audio: time.Second, Watermark: true}, "watermark=true", []store.Line{billed(AudioTime, 1_000)}},
+		{
+			"a cost that is reported is charged, digits past money's rounded",
+			ElevenLabsCall{ReportedCost: reported("0.0123456789012345"), CallTime: time.Minute, Credits: 700, Plan: "scale"}, "plan=scale",
+			[]store.Line{billed(ReportedCost, 12_345_678_901), counted(CallTime, 60_000), counted(Credits, 700)},
+		},
+		{
+			"a cost that is reported as zero is free", ElevenLabsCall{ReportedCost: reported("0"), CallTime: time.Minute}, "",
+			[]store.Line{counted(CallTime, 60_000)},
+		},
 		{"a refused call used nothing", ElevenLabsCall{Status: 401}, "", nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -66,6 +76,30 @@ func TestElevenLabsChargesOneQuantity(t *testing.T) {
 				t.Errorf("conditions are %q, want %q", got.record.Conditions, tt.conditions)
 			}
 		})
+	}
+}
+
+func reported(dollars string) decimal.NullDecimal {
+	return decimal.NewNullDecimal(decimal.RequireFromString(dollars))
+}
+
+func TestElevenLabsReportedCostIsBounded(t *testing.T) {
+	t.Parallel()
+	for _, dollars := range []decimal.Decimal{
+		decimal.New(-1, 0), decimal.New(1001, 0), decimal.New(1, 50_000_000), decimal.New(1, -50_000_000),
+		decimal.RequireFromString("123456789012345678901234567890123456789012345.1"),
+	} {
+		_, err := ElevenLabsCall{TenantID: "acme", ReportedCost: decimal.NewNullDecimal(dollars)}.draft()
+		wantFaults(t, err, "ReportedCost")
+	}
+}
+
+func TestAReportedCostIsItsPrice(t *testing.T) {
+	t.Parallel()
+	lines := []Line{{Meter: ReportedCost, Quantity: 12_345_678_901}}
+	cost, err := DefaultPrices().Price(PriceQuery{Provider: ElevenLabs, Model: "agents", At: time.Date(2026, 10, 20, 0, 0, 0, 0, time.UTC)}, lines)
+	if err != nil || cost.String() != "0.012345678901" {
+		t.Errorf("%s, %v", cost, err)
 	}
 }
 

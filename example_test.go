@@ -772,6 +772,15 @@ func ExamplePriceBook_Version() {
 	// Output: true false
 }
 
+func ExamplePriceBook_Model() {
+	// A provider returns the name of a snapshot, which the book may know only without its date.
+	fmt.Println(usage.DefaultPrices().Model(usage.OpenAI, "gpt-6.1-sol-2026-09-29"))
+	fmt.Println(usage.DefaultPrices().Model(usage.OpenAI, "gpt-9-imaginary"))
+	// Output:
+	// gpt-6.1-sol true
+	//  false
+}
+
 func ExamplePriceBook_WithAlias() {
 	// The name of a deployment at Azure says nothing about its model.
 	prices, err := usage.DefaultPrices().WithAlias(usage.OpenAI, "support-bot", "gpt-4")

@@ -1,6 +1,7 @@
 package usage
 
 import (
+	"cmp"
 	"strings"
 	"time"
 
@@ -19,6 +20,9 @@ type OpenAICall struct {
 	// provider's own id ("chatcmpl-…", "resp_…", or the x-request-id header). Empty makes a new one, so that sending the
 	// call again counts it again.
 	ID string
+	// Provider is whose server it is when it is not OpenAI's but reports usage in the same way: 1 to 64 lower-case letters,
+	// digits, '-', '_' and '.'. Prices and limits are then those of that name. Empty is OpenAI.
+	Provider string
 	// Model is the model that the response names: prices follow it, not the alias that was asked for. At most 255 bytes.
 	Model string
 	// ServiceTier is the tier that the response names. It may differ from the one asked for, and it decides the price.
@@ -99,7 +103,7 @@ type OpenAICall struct {
 func (c OpenAICall) draft() (*draft, error) {
 	var f faults
 	d := newDraft(&f, common{
-		TenantID: c.TenantID, ID: c.ID, Provider: OpenAI, Model: c.Model, At: c.At, ReservationID: c.ReservationID,
+		TenantID: c.TenantID, ID: c.ID, Provider: cmp.Or(c.Provider, OpenAI), Model: c.Model, At: c.At, ReservationID: c.ReservationID,
 		Endpoint: c.Endpoint, Status: c.Status, Latency: c.Latency, Error: c.Error, User: c.User, IP: c.IP,
 		Tags: c.Tags, UsageUnknown: c.UsageUnknown,
 	})

@@ -246,3 +246,15 @@ func BenchmarkOpenAIDraft(b *testing.B) {
 		})
 	}
 }
+
+func TestOpenAIUsageOfAnotherServerIsThatServers(t *testing.T) {
+	t.Parallel()
+	for provider, want := range map[string]string{"": OpenAI, "my-vllm": "my-vllm"} {
+		d, err := OpenAICall{TenantID: "acme", Provider: provider, InputTokens: 1}.draft()
+		if err != nil || d.record.Provider != want || d.query.Provider != want {
+			t.Errorf("%q is recorded for %q and priced by %q: %v", provider, d.record.Provider, d.query.Provider, err)
+		}
+	}
+	_, err := OpenAICall{TenantID: "acme", Provider: "My vLLM"}.draft()
+	wantFaults(t, err, "Provider")
+}

@@ -30,6 +30,8 @@ func tableMeters(meter, model string) (Meter, bool) {
 		return Images, true
 	case "generation":
 		return Generations, true
+	case "reported_cost":
+		return ReportedCost, true
 	}
 	switch model {
 	case "tool:web_search":

@@ -52,6 +52,9 @@ const (
 	// CallTime is the billable length of a telephone or agent call, in milliseconds.
 	CallTime Meter = "call_time"
 
+	// ReportedCost is a cost that the provider reports itself, in picodollars (1e-12 USD). Its price is one each.
+	ReportedCost Meter = "reported_cost"
+
 	Images            Meter = "images"
 	Generations       Meter = "generations"
 	Requests          Meter = "requests"

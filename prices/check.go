@@ -39,6 +39,7 @@ var meters = []meter{
 	{"generation", []string{"generation"}},
 	{"call", []string{"call"}},
 	{"session", []string{"session"}},
+	{"reported_cost", []string{"picodollar"}},
 }
 
 // most is what one unit may cost at most, in dollars. No price comes near; a slip of a factor of 1,000 or 1,000,000
@@ -46,6 +47,7 @@ var meters = []meter{
 var most = map[string]int64{
 	"token": 1, "character": 1, "credit": 1, "ratio": 100, "minute": 1_000, "hour": 60_000,
 	"image": 10_000, "generation": 10_000, "call": 10_000, "session": 10_000,
+	"picodollar": 1,
 }
 
 func (p *parser) unit(row *Row) {

@@ -15,7 +15,7 @@ import (
 
 // Date is the day up to which the embedded table was brought, and what the version of every book made from it starts
 // with. It changes with each change of the table.
-const Date = "2026-11-23"
+const Date = "2026-11-24"
 
 //go:embed *.csv
 var files embed.FS

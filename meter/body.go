@@ -1,0 +1,145 @@
+package meter
+
+import (
+	"mime"
+	"net/http"
+	"strings"
+)
+
+const (
+	jsonMedia  = "application/json"
+	eventMedia = "text/event-stream"
+)
+
+// contentKind is how a response's body is read.
+type contentKind uint8
+
+const (
+	// opaque bodies are only counted: audio, text, what is encoded in an unknown way.
+	opaque contentKind = iota
+	document
+	events
+)
+
+// bodyScanner reads a response's body in pieces, up to a limit.
+type bodyScanner struct {
+	kind    contentKind
+	encoded bool // it cannot be read
+	limited bool // it was longer than the limit
+	left    int64
+
+	json   *jsonScanner
+	events *eventScanner
+	gzip   *gunzipper
+}
+
+// newBodyScanner chooses how to read a body by what its head says.
+func (o *observation) newBodyScanner(header http.Header, limit int64) bodyScanner {
+	b := bodyScanner{left: limit, kind: o.contentKind(mediaType(header))}
+	switch encoding := strings.ToLower(strings.TrimSpace(header.Get("Content-Encoding"))); {
+	case encoding == "" || encoding == "identity" || b.kind == opaque:
+	case encoding == "gzip" || encoding == "x-gzip":
+		b.gzip = newGunzipper()
+	default:
+		b.kind, b.encoded = opaque, true
+	}
+	switch {
+	case b.kind == events:
+		b.events = newEventScanner(&o.openAI, o.endpoint != chat && o.endpoint != completions)
+	case b.kind == document && o.api == OpenAI:
+		b.json = newDocumentScanner(openAITree, &o.openAI)
+	case b.kind == document:
+		b.json = newDocumentScanner(elevenTree, &o.eleven)
+	}
+	return b
+}
+
+func (o *observation) contentKind(media string) contentKind {
+	isText := strings.HasPrefix(media, "text/")
+	switch {
+	case isJSON(media), media == "", o.status >= 400 && isText:
+		return document
+	case o.api != OpenAI:
+		return opaque
+	case media == eventMedia, isText && o.request.stream:
+		return events
+	case isText && o.endpoint != transcription && o.endpoint != speech:
+		return document // a server that does not say that it is JSON
+	}
+	return opaque
+}
+
+func mediaType(header http.Header) string {
+	contentType := header.Get("Content-Type")
+	if contentType == jsonMedia || contentType == eventMedia {
+		return contentType // as nearly all of them are
+	}
+	media, _, err := mime.ParseMediaType(contentType)
+	if err != nil {
+		return ""
+	}
+	return media
+}
+
+func isJSON(media string) bool {
+	return media == jsonMedia || strings.HasSuffix(media, "+json")
+}
+
+// write reads on, and reports whether the response has said all that it will.
+func (b *bodyScanner) write(p []byte) (done bool) {
+	if b.kind == opaque || b.limited {
+		return false
+	}
+	if b.gzip != nil {
+		b.gzip.write(p, b.scan)
+	} else {
+		b.scan(p)
+	}
+	return b.whole()
+}
+
+// scan reads what has been decoded.
+func (b *bodyScanner) scan(p []byte) {
+	if b.left -= int64(len(p)); b.left < 0 {
+		b.limited = true
+		return
+	}
+	if b.events != nil {
+		b.events.write(p)
+	} else {
+		b.json.write(p)
+	}
+}
+
+// finish is called once, when nothing more comes; isEnd says that the body has ended by itself.
+func (b *bodyScanner) finish(isEnd bool) {
+	if b.gzip != nil {
+		if isEnd && !b.limited {
+			b.gzip.end(b.scan)
+		}
+		b.gzip.close()
+	}
+	switch {
+	case b.limited:
+	case b.events != nil:
+		b.events.finish()
+	}
+}
+
+// whole reports whether the response has been read to its end.
+func (b *bodyScanner) whole() bool {
+	switch {
+	case b.limited:
+		return false
+	case b.events != nil:
+		return b.events.done
+	case b.json != nil:
+		return b.json.docs > 0
+	}
+	return false
+}
+
+// newDocumentScanner reads one JSON document.
+func newDocumentScanner(root *node, to sink) *jsonScanner {
+	return &jsonScanner{root: root, sink: to, single: true}
+}

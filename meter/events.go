@@ -1,0 +1,292 @@
+package meter
+
+import "bytes"
+
+// eventScanner finds in a stream of server-sent events those that say what the call used, without reading the others:
+// it searches each piece for the name "usage" and for the end mark, and decodes only the events that have one. The first
+// events are decoded too, for the call's id and model.
+//
+// It keeps the part of an event that a piece breaks off, up to maxHeld bytes. An event that is longer is decoded as it
+// comes, so that none has to fit into memory.
+//
+// Lines end with \n or \r\n. Source: the WHATWG's specification of server-sent events, and the documents of the providers.
+type eventScanner struct {
+	held    []byte
+	decoder eventDecoder
+	open    bool // an event is being decoded as it comes
+	// first is how many more events are decoded whatever is in them, while the model is not known.
+	first int
+	// nulls says that an event with "usage":null is worth decoding: it may be the end of a stream of typed events.
+	nulls  bool
+	events int64
+	done   bool // the end mark was there, or an event that ends its stream
+}
+
+// maxHeld is how long an event may be to be searched before it is decoded.
+const maxHeld = 4 << 10
+
+// firstEvents is how many events may come before the one that names the model: Azure's first one does not.
+const firstEvents = 16
+
+func newEventScanner(r *openAIReading, typed bool) *eventScanner {
+	return &eventScanner{decoder: newEventDecoder(r), first: firstEvents, nulls: typed}
+}
+
+func (s *eventScanner) write(p []byte) {
+	if s.open || len(s.held) > 0 {
+		p = p[s.complete(p):]
+	}
+	end := s.lastBoundary(p)
+	s.search(p[:end])
+	s.hold(p[end:])
+}
+
+// complete gives the event that was broken off its rest, and returns how much of p that was.
+func (s *eventScanner) complete(p []byte) int {
+	if s.open {
+		n, ended := s.decoder.write(p)
+		if ended {
+			s.endEvent()
+			s.open = false
+		}
+		return n
+	}
+	n := restOfEvent(s.held, p)
+	ended := n > 0
+	if !ended {
+		n = len(p)
+	}
+	s.hold(p[:n])
+	if !ended {
+		return n
+	}
+	if s.open { // it has become too long: the decoder has seen its end
+		s.endEvent()
+		s.open = false
+		return n
+	}
+	s.events++
+	s.search(s.held)
+	s.held = s.held[:0]
+	return n
+}
+
+// hold keeps a part of an event, or decodes what has become too long to be kept.
+func (s *eventScanner) hold(p []byte) {
+	for !s.open && len(s.held) == 0 && newline(p) > 0 { // a blank line begins no event
+		p = p[newline(p):]
+	}
+	switch {
+	case len(p) == 0:
+	case s.open:
+		s.decoder.write(p)
+	case len(s.held)+len(p) <= maxHeld:
+		s.held = append(s.held, p...)
+	default:
+		s.open = true
+		s.decoder.begin()
+		s.decoder.write(s.held)
+		s.decoder.write(p)
+		s.held = s.held[:0]
+	}
+}
+
+// restOfEvent returns how much of p belongs to the event that held is the beginning of, its blank line included; 0 when
+// it does not end in p.
+func restOfEvent(held, p []byte) int {
+	if n := restOfLine(held, p); n > 0 {
+		return n
+	}
+	for i := 0; ; {
+		j := bytes.IndexByte(p[i:], '\n')
+		if j < 0 {
+			return 0
+		}
+		i += j + 1
+		if n := newline(p[i:]); n > 0 {
+			return i + n
+		}
+	}
+}
+
+// restOfLine returns the length of the line end that p begins with if that makes the last line of held a blank one.
+func restOfLine(held, p []byte) int {
+	before := bytes.TrimSuffix(held, []byte{'\r'})
+	switch {
+	case len(before) > 0 && before[len(before)-1] != '\n':
+		return 0
+	case len(before) == len(held):
+		return newline(p)
+	case len(p) > 0 && p[0] == '\n':
+		return 1
+	}
+	return 0
+}
+
+// newline returns the length of the line end that p begins with, 0 for none.
+func newline(p []byte) int {
+	switch {
+	case len(p) > 0 && p[0] == '\n':
+		return 1
+	case len(p) > 1 && p[0] == '\r' && p[1] == '\n':
+		return 2
+	}
+	return 0
+}
+
+// lastBoundary returns where the last event that p completes ends, and counts the events. p begins with an event.
+func (s *eventScanner) lastBoundary(p []byte) (end int) {
+	for i := 0; ; {
+		j := bytes.IndexByte(p[i:], '\n')
+		if j < 0 {
+			return end
+		}
+		i += j + 1
+		if n := newline(p[i:]); n > 0 {
+			i += n
+			end = i
+			s.events++
+		}
+	}
+}
+
+// search decodes the events of b that are worth it. b consists of whole events.
+func (s *eventScanner) search(b []byte) {
+	for s.first > 0 && len(b) > 0 {
+		n := restOfEvent(nil, b)
+		if n == 0 {
+			n = len(b)
+		}
+		s.decode(b[:n])
+		b = b[n:]
+		s.countFirst()
+	}
+	mark := indexOf(b, endMark)
+	for at := 0; ; {
+		found := s.nextUsage(b, at)
+		if mark >= 0 && (found < 0 || mark < found) {
+			found = mark
+		}
+		if found < 0 {
+			return
+		}
+		start, end := eventAround(b, at, found)
+		s.decode(b[start:end])
+		if at = end; mark >= 0 && mark < at {
+			if mark = indexOf(b[at:], endMark); mark >= 0 {
+				mark += at
+			}
+		}
+	}
+}
+
+func (s *eventScanner) countFirst() {
+	if s.first--; s.decoder.reading.model != "" {
+		s.first = 0
+	}
+}
+
+func (s *eventScanner) decode(event []byte) {
+	for len(event) > 0 { // once, but for blank lines before it
+		s.decoder.begin()
+		n, _ := s.decoder.write(event)
+		s.endDecoded()
+		event = event[n:]
+	}
+}
+
+// endEvent is the end of an event that was decoded as it came.
+func (s *eventScanner) endEvent() {
+	s.events++
+	s.endDecoded()
+	if s.first > 0 {
+		s.countFirst()
+	}
+}
+
+func (s *eventScanner) endDecoded() {
+	s.decoder.end()
+	s.done = s.done || s.decoder.done || s.decoder.reading.terminal()
+}
+
+// finish takes what is held as the last event: a stream may end without a blank line.
+func (s *eventScanner) finish() {
+	switch {
+	case s.open:
+		s.decoder.endLine()
+		s.endEvent()
+		s.open = false
+	case len(s.held) > 0:
+		s.search(append(s.held, '\n', '\n'))
+		s.held = s.held[:0]
+	}
+}
+
+// The end mark is "[DONE]", alone in an event. Its letters are rarer in a stream than its brackets, and the end of the
+// name "usage" is rarer than its beginning.
+var (
+	endMark   = []byte("DONE]")
+	usageTail = []byte(`ge"`)
+	usageHead = []byte(`"usa`)
+)
+
+func indexOf(b, what []byte) int { return bytes.Index(b, what) }
+
+// nextUsage returns where, from at on, the name "usage" stands with an object as its value, and -1 when it does not.
+// Where the value is a number or a text, whatever it is, it is not a usage.
+func (s *eventScanner) nextUsage(b []byte, at int) int {
+	for {
+		i := bytes.Index(b[at:], usageTail)
+		if i < 0 {
+			return -1
+		}
+		tail := at + i
+		at = tail + len(usageTail)
+		head := tail - len(usageHead)
+		if head < 0 || !bytes.Equal(b[head:tail], usageHead) || head > 0 && b[head-1] == '\\' {
+			continue
+		}
+		if s.isUsage(b[at:]) {
+			return head
+		}
+	}
+}
+
+// isUsage looks at what follows the name. A value that begins on another line is left to the decoder.
+func (s *eventScanner) isUsage(rest []byte) bool {
+	colon := false
+	for _, c := range rest {
+		switch {
+		case c == ' ' || c == '\t':
+		case c == ':' && !colon:
+			colon = true
+		case c == '{' && colon, c == '\r', c == '\n':
+			return true
+		case c == 'n' && colon:
+			return s.nulls
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// eventAround returns where the event begins and ends that holds the byte at i. It begins at from or later.
+func eventAround(b []byte, from, i int) (start, end int) {
+	start = from
+	for n := i; n > from; {
+		n = from + bytes.LastIndexByte(b[from:n], '\n')
+		if n < from {
+			break
+		}
+		if before := bytes.TrimSuffix(b[from:n], []byte{'\r'}); len(before) == 0 || before[len(before)-1] == '\n' {
+			start = n + 1
+			break
+		}
+	}
+	n := restOfEvent([]byte{'x'}, b[i:])
+	if n == 0 {
+		return start, len(b)
+	}
+	return start, i + n
+}

@@ -1,0 +1,262 @@
+package meter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/acf68eca/usage"
+)
+
+// flight is one call on its way.
+type flight struct {
+	transport *Transport
+	request   *http.Request // as it is sent
+	body      *requestBody  // nil when there is none
+	tenant    string
+	started   time.Time
+	labels    Labels
+	hold      string // the reservation's id
+	regional  bool
+	echo      string // the request's own id, which a proxy may answer with
+
+	mu       sync.Mutex
+	observed observation
+	ended    bool
+	stop     func() bool // takes back the watch on the context
+}
+
+// flight returns a call that nothing has been done for. Its tenant is empty when nobody says whose it is.
+func (t *Transport) flight(req *http.Request, r route, e endpoint) *flight {
+	return &flight{
+		transport: t, request: req, tenant: t.tenant(req), started: t.cfg.Now(), regional: r.regional, echo: requestID(req.Header),
+		observed: observation{provider: r.provider, api: r.api, endpoint: e, path: cleaned(req.URL.Path, maxPathLength)},
+		labels:   t.labels(req),
+	}
+}
+
+// begin makes a call ready to be sent: its tenant, what its request says, and the room for it.
+func (t *Transport) begin(req *http.Request, r route, e endpoint) (*flight, error) {
+	f := t.flight(req, r, e)
+	if f.tenant == "" {
+		return nil, fmt.Errorf("%w: %s %s", ErrNoTenant, req.Method, req.URL.Path)
+	}
+	f.prepare(req)
+	if t.cfg.Reserve {
+		reservation, err := t.tracker.Reserve(req.Context(), t.estimate(req, f))
+		if err != nil {
+			return nil, err
+		}
+		f.hold = reservation.ID
+	}
+	return f, nil
+}
+
+// maxPathLength is how long the ledger lets an endpoint be.
+const maxPathLength = 1024
+
+// failed records an attempt that got no response. If the request was sent, nobody knows whether it was worked on.
+func (f *flight) failed(err error) {
+	f.mu.Lock()
+	f.observed.status = 0
+	sent := f.body == nil || f.body.isSent(err)
+	f.readRequest()
+	f.mu.Unlock()
+	f.end(endNoResponse, failure(err), !sent)
+}
+
+// failure names what kept a response from coming. The error's own text is not kept: a transport may quote its request.
+func failure(err error) string {
+	var operation *net.OpError
+	var timeout net.Error
+	switch {
+	case errors.Is(err, context.Canceled):
+		return "context canceled"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "deadline exceeded"
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return "timeout"
+	case errors.As(err, &operation):
+		return operation.Op + " failed"
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "connection closed"
+	}
+	return "no response"
+}
+
+// answered begins to read a response.
+func (f *flight) answered(res *http.Response) {
+	if !isCall(res.StatusCode) {
+		f.release()
+		return
+	}
+	f.mu.Lock()
+	f.readRequest()
+	f.observed.begins(res.StatusCode, res.Header, f.transport.cfg.ResponseLimit)
+	if f.echo != "" && f.observed.requestID == f.echo {
+		f.observed.requestID = "" // not the provider's, and the same for each attempt
+	}
+	isEmpty := hasNoBody(res)
+	f.mu.Unlock()
+	if isEmpty {
+		f.end(endOfBody, "", false)
+		return
+	}
+	res.Body = &responseBody{flight: f, body: res.Body}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stop = context.AfterFunc(f.request.Context(), func() { f.end(endContext, "", false) })
+	f.transport.opened(f)
+}
+
+// hasNoBody reports whether a response has nothing to be read. A length of zero alone does not say so: it is what a
+// transport that does not set it leaves.
+func hasNoBody(res *http.Response) bool {
+	saysZero := res.ContentLength == 0 && (res.ProtoMajor == 2 || res.Header.Get("Content-Length") == "0")
+	return res.Body == nil || res.Body == http.NoBody || saysZero || res.StatusCode == http.StatusNoContent
+}
+
+// readRequest takes what has been found of the request by now.
+func (f *flight) readRequest() {
+	if f.body != nil {
+		f.observed.request = f.body.facts()
+	}
+}
+
+// release gives back what was reserved for a call that turned out to be none.
+func (f *flight) release() {
+	if f.hold == "" {
+		return
+	}
+	f.transport.out.add().run(func(ctx context.Context) {
+		if err := f.transport.tracker.Release(ctx, f.tenant, f.hold); err != nil {
+			f.transport.cfg.Logger.Warn("meter: a reservation is not released and holds until it expires", "tenant", f.tenant, "error", err)
+		}
+	})
+}
+
+// responseBody is a response's body as it passes to the host.
+type responseBody struct {
+	flight *flight
+	body   io.ReadCloser
+}
+
+// Read reads for the host, and looks at what was read.
+func (b *responseBody) Read(p []byte) (int, error) {
+	n, err := b.body.Read(p)
+	b.flight.read(p[:max(n, 0)], err)
+	return n, err
+}
+
+// Close ends the call, whatever of it has been read.
+func (b *responseBody) Close() error {
+	b.flight.end(endClosed, "", false)
+	return b.body.Close()
+}
+
+func (f *flight) read(p []byte, err error) {
+	f.mu.Lock()
+	if f.ended {
+		f.mu.Unlock()
+		return
+	}
+	f.observed.seen += int64(len(p))
+	done := f.observed.body.write(p)
+	f.mu.Unlock()
+	switch {
+	case done:
+		f.end(endTerminal, "", false)
+	case err == nil:
+	case errors.Is(err, io.EOF):
+		f.end(endOfBody, "", false)
+	case f.request.Context().Err() != nil:
+		f.end(endContext, "", false)
+	default:
+		f.end(endBroken, "", false)
+	}
+}
+
+// end records the call, the first time it is called. failure says why there is no response; unsent, that the provider
+// cannot have seen the request.
+func (f *flight) end(how ending, failure string, unsent bool) {
+	f.mu.Lock()
+	if f.ended {
+		f.mu.Unlock()
+		return
+	}
+	f.ended = true
+	if f.stop != nil {
+		f.stop()
+	}
+	f.readRequest()
+	f.observed.finish(how)
+	entries := f.entries(how, failure, unsent)
+	f.observed.body = bodyScanner{} // the host may hold on to the response for long
+	deliveries := make([]*delivery, len(entries))
+	for i := range deliveries {
+		deliveries[i] = f.transport.out.add() // before anybody can know that the call has ended
+	}
+	f.transport.closed(f)
+	f.mu.Unlock()
+	for i, e := range entries {
+		deliveries[i].run(func(ctx context.Context) { f.transport.record(ctx, e) })
+	}
+	if len(entries) == 0 {
+		f.release()
+	}
+}
+
+// entries makes what is to be recorded of a call that has ended.
+func (f *flight) entries(how ending, failure string, unsent bool) (entries []entry) {
+	o := &f.observed
+	latency := f.transport.cfg.Now().Sub(f.started)
+	latency = max(latency, 0)
+	if o.api == ElevenLabs {
+		if !o.isCharged() {
+			return nil
+		}
+		call := o.elevenLabsCall(how)
+		call.TenantID, call.At, call.Latency, call.ReservationID = f.tenant, f.started, latency, f.hold
+		call.Plan, call.User, call.IP = f.transport.cfg.ElevenLabsPlan, f.labels.User, f.labels.IP
+		if failure != "" {
+			call.Error = failure
+		}
+		if unsent {
+			call.UsageUnknown, call.Characters, call.Generations, call.Audio = "", 0, 0, 0
+		}
+		call.Tags = f.tags(call.ID, call.UsageUnknown)
+		return []entry{{elevenLabs: &call, seen: f.unmeasured()}}
+	}
+	calls := o.openAICalls(how)
+	for i := range calls {
+		call := &calls[i]
+		if unsent {
+			*call = withoutUsage(*call)
+		}
+		call.TenantID, call.At, call.Latency = f.tenant, f.started, latency
+		call.User, call.IP, call.RegionalProcessing = f.labels.User, f.labels.IP, f.regional
+		if i == 0 {
+			call.ReservationID = f.hold
+		}
+		if failure != "" {
+			call.Error = failure
+		}
+		call.Tags = f.tags(call.ID, call.UsageUnknown)
+		entries = append(entries, entry{openAI: call, seen: f.unmeasured()})
+	}
+	return entries
+}
+
+// withoutUsage returns a call that used nothing.
+func withoutUsage(c usage.OpenAICall) usage.OpenAICall {
+	return usage.OpenAICall{
+		TenantID: c.TenantID, ID: c.ID, Provider: c.Provider, Model: c.Model, ServiceTier: c.ServiceTier,
+		RegionalProcessing: c.RegionalProcessing, At: c.At, ReservationID: c.ReservationID, Endpoint: c.Endpoint,
+		Status: c.Status, Latency: c.Latency, Error: c.Error, User: c.User, IP: c.IP, Tags: c.Tags,
+	}
+}

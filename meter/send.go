@@ -1,0 +1,212 @@
+package meter
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"strings"
+	"sync"
+	"sync/atomic"
+)
+
+// prepare reads what the request says, as far as that can be done before it is sent, and makes the request that is sent.
+// A body that can be had again is read from a copy. One that cannot is read as it is sent, or held up to heldRequest when
+// something has to be known before.
+func (f *flight) prepare(req *http.Request) {
+	f.request = req
+	if req.Body == nil || req.Body == http.NoBody {
+		return
+	}
+	cfg := &f.transport.cfg
+	newScanner := func() *requestScanner {
+		return newRequestScanner(req.Header.Get("Content-Type"), req.Header.Get("Content-Encoding"), cfg.RequestLimit)
+	}
+	f.body = &requestBody{ReadCloser: req.Body, length: req.ContentLength, newScanner: newScanner}
+	if !f.prepareCopy(req) {
+		if cfg.Reserve || cfg.AskForUsage {
+			f.body.hold()
+		} else {
+			f.body.scanner = newScanner()
+		}
+		f.request = req.WithContext(req.Context()) // a clone: a RoundTripper leaves its request as it is
+		f.request.Body = f.body
+	}
+	if insert, at := f.ask(); insert != "" {
+		f.askForUsage(insert, at)
+	}
+}
+
+// prepareCopy reads what the request says from a copy of its body, if it can be had. The body itself is sent as it is: a
+// transport writes a body in one go with its head only when it sees that it is in memory. Whether it was sent is learnt by
+// a trace.
+func (f *flight) prepareCopy(req *http.Request) bool {
+	if req.GetBody == nil {
+		return false
+	}
+	body, err := req.GetBody()
+	if err != nil {
+		return false
+	}
+	f.body.readAhead(body)
+	_ = body.Close() // of what has only been read
+	sent := f.body
+	_, sent.tells = f.transport.cfg.Base.(*http.Transport)
+	f.request = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+		GetConn: func(string) { sent.asked.Store(true) },
+		GotConn: func(httptrace.GotConnInfo) { sent.connected.Store(true) },
+	}))
+	return true
+}
+
+// heldRequest is how much of a body that cannot be had again is held when something has to be known of it before it is
+// sent.
+const heldRequest = 1 << 20
+
+// requestBody is a request's body on its way to the provider.
+type requestBody struct {
+	io.ReadCloser
+	length     int64
+	newScanner func() *requestScanner
+
+	mu      sync.Mutex      // the transport reads while the response may come
+	known   bool            // read ahead
+	held    bool            // by holding all of it
+	found   requestFacts    // by reading ahead, of the beginning at least
+	scanner *requestScanner // reads along when the facts are not known
+	read    int64
+	sent    bool
+
+	// Of a body that is sent as it is: tells says that the transport is one that tells by a trace, which asked shows of others;
+	// connected, that it had a connection to write to.
+	tells            bool
+	asked, connected atomic.Bool
+}
+
+// readAhead scans a copy of the body.
+func (b *requestBody) readAhead(body io.Reader) {
+	s := b.newScanner()
+	var err error
+	if from, ok := body.(io.WriterTo); ok { // it is in memory already
+		_, err = from.WriteTo(scanWriter(s.write))
+	} else {
+		_, err = io.Copy(scanWriter(s.write), io.LimitReader(body, s.limit+1))
+	}
+	if err == nil {
+		b.found = s.finish()
+	}
+	b.known = true
+}
+
+// hold reads ahead as much as may be held, and puts it back.
+func (b *requestBody) hold() {
+	held, err := io.ReadAll(io.LimitReader(b.ReadCloser, heldRequest))
+	s := b.newScanner()
+	s.write(held)
+	rest := io.Reader(b.ReadCloser)
+	if err != nil {
+		rest = brokenReader{err}
+	}
+	if len(held) < heldRequest && err == nil {
+		b.found, b.known, b.held = s.finish(), true, true
+	} else {
+		b.scanner, b.found = b.newScanner(), s.facts // more of it may follow
+		b.found.complete = false
+	}
+	b.ReadCloser = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(held), rest), b.ReadCloser}
+}
+
+type brokenReader struct{ err error }
+
+func (r brokenReader) Read([]byte) (int, error) { return 0, r.err }
+
+// Read reads for the transport.
+func (b *requestBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.read += int64(max(n, 0))
+	b.sent = b.sent || err == io.EOF || b.length > 0 && b.read >= b.length
+	if b.scanner != nil && n > 0 {
+		b.scanner.write(p[:n])
+	}
+	return n, err
+}
+
+// isSent reports whether the provider may have got all of the request, which ended in an error. A body that is sent as it
+// is may have been got as soon as there was a connection; where a transport tells nothing, only a failure to connect says
+// that it was not.
+func (b *requestBody) isSent(err error) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.known || b.held {
+		return b.sent
+	}
+	var operation *net.OpError
+	isDial := errors.As(err, &operation) && operation.Op == "dial"
+	return b.connected.Load() || !b.tells && !b.asked.Load() && !isDial
+}
+
+// facts returns what has been found by now.
+func (b *requestBody) facts() requestFacts {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.known || b.scanner == nil || b.scanner.facts.bytes < b.found.bytes {
+		return b.found
+	}
+	return b.scanner.finish()
+}
+
+// ask returns what has to be put into the body, and where, for the stream to end with its usage. It is empty when the
+// request is no streamed chat, says itself whether it wants the usage, or cannot be read.
+func (f *flight) ask() (insert string, at int64) {
+	asked := f.body.facts()
+	isChat := f.observed.endpoint == chat || f.observed.endpoint == completions
+	switch {
+	case !f.transport.cfg.AskForUsage || !isChat || !asked.complete || !asked.stream || asked.includeUsage != "":
+		return "", 0
+	case !asked.options:
+		return `"stream_options":{"include_usage":true},`, asked.bodyAt
+	case asked.optionsAt == 0:
+		return "", 0
+	case asked.optionsEmpty:
+		return `"include_usage":true`, asked.optionsAt
+	}
+	return `"include_usage":true,`, asked.optionsAt
+}
+
+func (f *flight) askForUsage(insert string, at int64) {
+	if f.request.Body == f.body {
+		f.body.ReadCloser = inserted(f.body.ReadCloser, insert, at)
+	} else {
+		f.request.Body = inserted(f.request.Body, insert, at)
+	}
+	if f.request.ContentLength > 0 {
+		f.request.ContentLength += int64(len(insert))
+		f.body.length += int64(len(insert))
+	}
+	f.request.Header = f.request.Header.Clone()
+	f.request.Header.Del("Content-Length") // that of the request counts
+	if getBody := f.request.GetBody; getBody != nil {
+		f.request.GetBody = func() (io.ReadCloser, error) {
+			body, err := getBody()
+			if err != nil {
+				return nil, err
+			}
+			return inserted(body, insert, at), nil
+		}
+	}
+}
+
+// inserted is a body with a text put into it.
+func inserted(body io.ReadCloser, insert string, at int64) io.ReadCloser {
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(io.LimitReader(body, at), strings.NewReader(insert), body), body}
+}
