@@ -125,7 +125,8 @@ func sameQuantity(a, b Line) bool {
 
 // Outcome is what became of one record of an Append.
 type Outcome struct {
-	// Record is the stored row: the one just added, or the one that was there before. Where Err is set it is the one given.
+	// Record is the stored row: the one just added, or the one that was there before, of a duplicate and of a conflict. Of a
+	// record that was refused for another reason it is the one given.
 	Record *Record
 	// Duplicate says that the record was there before with the same content, and nothing changed.
 	Duplicate bool

@@ -23,15 +23,15 @@ const (
 	spenders = "spenders" // the tenant
 	// A reservation takes so many tokens at 2.50 dollars for a million, and its call uses fewer.
 	reservedTokens, usedTokens = 1000, 100
-	// spenderLimit is the hard limit: room for 1,200 calls, and for 120 reservations at once.
-	spenderLimit = "0.3"
+	// spenderLimit is the hard limit: room for 2,000 calls, and for 200 reservations at once.
+	spenderLimit = "0.5"
 	holdsLast    = time.Minute
 )
 
 // Amounts of the history, in what a hundred tokens cost.
 const (
 	reservedUnits = reservedTokens / usedTokens
-	limitUnits    = 1200
+	limitUnits    = 2000
 )
 
 func spenderEstimate(id string) usage.Estimate {
