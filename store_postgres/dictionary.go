@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/acf68eca/usage/internal/pack"
 	"github.com/acf68eca/usage/store"
 )
 
@@ -89,7 +90,7 @@ func (d *dictionary) rate(number int32) (store.Rate, error) {
 	if !known {
 		return store.Rate{}, dangling("text", number)
 	}
-	rate, err := parseRate(text)
+	rate, err := pack.ParseRate(text)
 	if err == nil {
 		d.mu.Lock()
 		d.rates[number], d.rateNumbers[rate] = rate, number
@@ -189,7 +190,7 @@ func (w *words) lines(lines []store.Line) {
 		w.text(string(lines[i].Meter))
 		if _, ok := w.dictionary.rateNumber(lines[i].Rate); !ok {
 			w.rates[lines[i].Rate] = true
-			w.text(rateText(lines[i].Rate))
+			w.text(pack.RateText(lines[i].Rate))
 		}
 	}
 }
@@ -231,9 +232,9 @@ func (s *Store) number(ctx context.Context, w *words) error {
 		}
 	}
 	for rate := range w.rates {
-		number, ok := s.dictionary.textNumber(rateText(rate))
+		number, ok := s.dictionary.textNumber(pack.RateText(rate))
 		if !ok {
-			return unnumbered(rateText(rate))
+			return unnumbered(pack.RateText(rate))
 		}
 		if _, err := s.dictionary.rate(number); err != nil {
 			return err

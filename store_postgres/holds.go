@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/acf68eca/usage/internal/pack"
 	"github.com/acf68eca/usage/store"
 )
 
@@ -43,10 +44,10 @@ func (s *Store) selectHolds(ctx context.Context, q queryer, tenants []string, at
 	if err := q.SelectContext(ctx, &rows, selectOpenHolds, tenants, at); err != nil {
 		return nil, err
 	}
-	packed := make([][]packedLine, len(rows))
+	packed := make([][]pack.Line, len(rows))
 	var texts, models []int32
 	for i := range rows {
-		lines, err := unpackLines(rows[i].Lines)
+		lines, err := pack.ParseLines(rows[i].Lines)
 		if err != nil {
 			return nil, err
 		}
@@ -66,7 +67,7 @@ func (s *Store) selectHolds(ctx context.Context, q queryer, tenants []string, at
 	return holds, nil
 }
 
-func (s *Store) hold(row *holdRow, packed []packedLine) (*store.Hold, error) {
+func (s *Store) hold(row *holdRow, packed []pack.Line) (*store.Hold, error) {
 	name, ok := s.dictionary.model(row.Model)
 	if !ok {
 		return nil, dangling("model", row.Model)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/acf68eca/usage/internal/pack"
 	"github.com/acf68eca/usage/store"
 )
 
@@ -159,8 +160,8 @@ func (s *Store) packLines(lines []store.Line) ([]byte, error) {
 		if !okMeter || !okRate {
 			return nil, unnumbered(string(lines[i].Meter))
 		}
-		packed = appendLine(packed, packedLine{
-			int64(meter), lines[i].Quantity, int64(rate), int64(lines[i].Cost), lines[i].Unbilled,
+		packed = pack.AppendLine(packed, pack.Line{
+			Meter: int64(meter), Quantity: lines[i].Quantity, Rate: int64(rate), Cost: int64(lines[i].Cost), Unbilled: lines[i].Unbilled,
 		})
 	}
 	return packed, nil

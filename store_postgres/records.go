@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/acf68eca/usage/internal/pack"
 	"github.com/acf68eca/usage/store"
 )
 
@@ -40,10 +41,10 @@ type recordKey struct{ tenantID, id string }
 
 // records resolves the numbers of rows.
 func (s *Store) records(ctx context.Context, q queryer, rows []recordRow) (records []store.Record, err error) {
-	packed := make([][]packedLine, len(rows))
+	packed := make([][]pack.Line, len(rows))
 	var texts, models []int32
 	for i := range rows {
-		if packed[i], err = unpackLines(rows[i].Lines); err != nil {
+		if packed[i], err = pack.ParseLines(rows[i].Lines); err != nil {
 			return nil, err
 		}
 		texts, models = append(appendTexts(texts, packed[i]), rows[i].Prices, rows[i].Conditions), append(models, rows[i].Model)
@@ -60,14 +61,14 @@ func (s *Store) records(ctx context.Context, q queryer, rows []recordRow) (recor
 	return records, nil
 }
 
-func appendTexts(texts []int32, lines []packedLine) []int32 {
+func appendTexts(texts []int32, lines []pack.Line) []int32 {
 	for _, line := range lines {
-		texts = append(texts, int32(line.meter), int32(line.rate))
+		texts = append(texts, int32(line.Meter), int32(line.Rate))
 	}
 	return texts
 }
 
-func (s *Store) record(row *recordRow, packed []packedLine) (r store.Record, err error) {
+func (s *Store) record(row *recordRow, packed []pack.Line) (r store.Record, err error) {
 	name, okModel := s.dictionary.model(row.Model)
 	prices, okPrices := s.dictionary.text(row.Prices)
 	conditions, okConditions := s.dictionary.text(row.Conditions)
@@ -96,22 +97,22 @@ func (s *Store) record(row *recordRow, packed []packedLine) (r store.Record, err
 	return r, err
 }
 
-func (s *Store) lines(packed []packedLine) ([]store.Line, error) {
+func (s *Store) lines(packed []pack.Line) ([]store.Line, error) {
 	if len(packed) == 0 {
 		return nil, nil
 	}
 	lines := make([]store.Line, len(packed))
 	for i, p := range packed {
-		meter, ok := s.dictionary.text(int32(p.meter))
+		meter, ok := s.dictionary.text(int32(p.Meter))
 		if !ok {
-			return nil, dangling("text", int32(p.meter))
+			return nil, dangling("text", int32(p.Meter))
 		}
-		rate, err := s.dictionary.rate(int32(p.rate))
+		rate, err := s.dictionary.rate(int32(p.Rate))
 		if err != nil {
 			return nil, err
 		}
 		lines[i] = store.Line{
-			Meter: store.Meter(meter), Quantity: p.quantity, Rate: rate, Cost: store.Money(p.cost), Unbilled: p.unbilled,
+			Meter: store.Meter(meter), Quantity: p.Quantity, Rate: rate, Cost: store.Money(p.Cost), Unbilled: p.Unbilled,
 		}
 	}
 	return lines, nil

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/acf68eca/usage/internal/pack"
 	"github.com/acf68eca/usage/store"
 )
 
@@ -113,7 +114,7 @@ func (s *Store) packMeters(meters []store.MeterTotal) ([]byte, error) {
 		if !ok {
 			return nil, unnumbered(string(m.Meter))
 		}
-		packed = appendMeter(packed, packedMeter{int64(number), m.Quantity, int64(m.Cost)})
+		packed = pack.AppendMeter(packed, pack.Meter{Meter: int64(number), Quantity: m.Quantity, Cost: int64(m.Cost)})
 	}
 	return packed, nil
 }
@@ -222,15 +223,15 @@ func (s *Store) months(ctx context.Context, q queryer, rows []monthRow) ([]*tota
 
 // totals resolves the numbers of rows.
 func (s *Store) totals(ctx context.Context, q queryer, w store.Window, rows []dayRow) (totals []*total, err error) {
-	packed := make([][]packedMeter, len(rows))
+	packed := make([][]pack.Meter, len(rows))
 	var texts, models []int32
 	for i := range rows {
-		if packed[i], err = unpackMeters(rows[i].Meters); err != nil {
+		if packed[i], err = pack.ParseMeters(rows[i].Meters); err != nil {
 			return nil, err
 		}
 		models = append(models, rows[i].Model)
 		for _, m := range packed[i] {
-			texts = append(texts, int32(m.meter))
+			texts = append(texts, int32(m.Meter))
 		}
 	}
 	if err := s.readNumbers(ctx, q, texts, models); err != nil {
@@ -245,18 +246,18 @@ func (s *Store) totals(ctx context.Context, q queryer, w store.Window, rows []da
 	return totals, nil
 }
 
-func (s *Store) total(w store.Window, row *dayRow, packed []packedMeter) (*total, error) {
+func (s *Store) total(w store.Window, row *dayRow, packed []pack.Meter) (*total, error) {
 	name, ok := s.dictionary.model(row.Model)
 	if !ok {
 		return nil, dangling("model", row.Model)
 	}
 	meters := make([]store.MeterTotal, len(packed))
 	for i, m := range packed {
-		text, ok := s.dictionary.text(int32(m.meter))
+		text, ok := s.dictionary.text(int32(m.Meter))
 		if !ok {
-			return nil, dangling("text", int32(m.meter))
+			return nil, dangling("text", int32(m.Meter))
 		}
-		meters[i] = store.MeterTotal{Meter: store.Meter(text), Quantity: m.quantity, Cost: store.Money(m.cost)}
+		meters[i] = store.MeterTotal{Meter: store.Meter(text), Quantity: m.Quantity, Cost: store.Money(m.Cost)}
 	}
 	return &total{model: row.Model, Total: store.Total{
 		TenantID: row.Tenant, Window: w, Start: row.Start.UTC(), Provider: name.Provider, Model: name.Name,

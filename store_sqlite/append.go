@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/acf68eca/usage/internal/pack"
 	"github.com/acf68eca/usage/store"
 )
 
@@ -230,7 +231,9 @@ func (t *tx) packLines(ctx context.Context, lines []store.Line) ([]byte, error) 
 		if err != nil {
 			return nil, err
 		}
-		packed = appendLine(packed, packedLine{meter, lines[i].Quantity, rate, int64(lines[i].Cost), lines[i].Unbilled})
+		packed = pack.AppendLine(packed, pack.Line{
+			Meter: meter, Quantity: lines[i].Quantity, Rate: rate, Cost: int64(lines[i].Cost), Unbilled: lines[i].Unbilled,
+		})
 	}
 	t.packed = packed
 	return packed, nil

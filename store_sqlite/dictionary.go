@@ -6,6 +6,7 @@ import (
 	"errors"
 	"sync"
 
+	"github.com/acf68eca/usage/internal/pack"
 	"github.com/acf68eca/usage/store"
 )
 
@@ -66,7 +67,7 @@ func (s *Store) rate(ctx context.Context, q queryer, number int64) (store.Rate, 
 	if err != nil {
 		return store.Rate{}, err
 	}
-	rate, err := parseRate(text)
+	rate, err := pack.ParseRate(text)
 	if _, writing := q.(*tx); err == nil && !writing {
 		s.rates.put(number, rate)
 	}
@@ -153,7 +154,7 @@ func (t *tx) rateNumber(ctx context.Context, r store.Rate) (number int64, err er
 	if number, ok := t.store.cache.rates[r]; ok {
 		return number, nil
 	}
-	number, err = t.textNumber(ctx, rateText(r))
+	number, err = t.textNumber(ctx, pack.RateText(r))
 	if err == nil {
 		t.store.cache.putRate(r, number)
 	}

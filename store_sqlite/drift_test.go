@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/acf68eca/usage/internal/pack"
 	"github.com/acf68eca/usage/store"
 )
 
@@ -41,10 +42,13 @@ func damages() []damage {
 	// The ledger has "a" of 5, "b" of 7 and "c" of 11 tokens, at a picodollar each, and "z" of 2 on the day before the day
 	// before; meter and rate are texts 1 and 2.
 	lines := func(quantity, cost int64) []byte {
-		return appendLine(nil, packedLine{meter: 1, quantity: quantity, rate: 2, cost: cost})
+		return pack.AppendLine(nil, pack.Line{Meter: 1, Quantity: quantity, Rate: 2, Cost: cost})
 	}
 	sums := func(calls, errors, unpriced, cost, quantity, ofMeter int64) []byte {
-		return appendSums(nil, packedSums{calls, errors, unpriced, cost, []packedMeter{{1, quantity, ofMeter}}})
+		return pack.AppendSums(nil, pack.Sums{
+			Calls: calls, Errors: errors, Unpriced: unpriced, Cost: cost,
+			Meters: []pack.Meter{{Meter: 1, Quantity: quantity, Cost: ofMeter}},
+		})
 	}
 	ofRecord := store.Drift{RecordID: "b", Provider: "openai", Model: "gpt-4", What: "cost", Ledger: 7, Stored: 8}
 	return []damage{

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/acf68eca/usage/internal/pack"
 	"github.com/acf68eca/usage/store"
 )
 
@@ -71,22 +72,22 @@ func (s *Store) record(ctx context.Context, q queryer, n *tenant, row *recordRow
 }
 
 func (s *Store) lines(ctx context.Context, q queryer, b []byte) ([]store.Line, error) {
-	packed, err := unpackLines(b)
+	packed, err := pack.ParseLines(b)
 	if err != nil || len(packed) == 0 {
 		return nil, err
 	}
 	lines := make([]store.Line, len(packed))
 	for i, p := range packed {
-		meter, err := s.text(ctx, q, p.meter)
+		meter, err := s.text(ctx, q, p.Meter)
 		if err != nil {
 			return nil, err
 		}
-		rate, err := s.rate(ctx, q, p.rate)
+		rate, err := s.rate(ctx, q, p.Rate)
 		if err != nil {
 			return nil, err
 		}
 		lines[i] = store.Line{
-			Meter: store.Meter(meter), Quantity: p.quantity, Rate: rate, Cost: store.Money(p.cost), Unbilled: p.unbilled,
+			Meter: store.Meter(meter), Quantity: p.Quantity, Rate: rate, Cost: store.Money(p.Cost), Unbilled: p.Unbilled,
 		}
 	}
 	return lines, nil

@@ -5,6 +5,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/acf68eca/usage/internal/pack"
 	"github.com/acf68eca/usage/store"
 )
 
@@ -81,15 +82,15 @@ func (t *tx) writeDay(ctx context.Context, n *tenant, row *total) error {
 // packSums packs behind what is packed already.
 func (t *tx) packSums(ctx context.Context, total *store.Total) ([]byte, error) {
 	start := len(t.packed)
-	t.packed = appendSums(t.packed, packedSums{
-		calls: total.Calls, errors: total.Errors, unpriced: total.Unpriced, cost: int64(total.Cost),
+	t.packed = pack.AppendSums(t.packed, pack.Sums{
+		Calls: total.Calls, Errors: total.Errors, Unpriced: total.Unpriced, Cost: int64(total.Cost),
 	})
 	for _, m := range total.Meters {
 		number, err := t.textNumber(ctx, string(m.Meter))
 		if err != nil {
 			return nil, err
 		}
-		t.packed = appendMeter(t.packed, packedMeter{number, m.Quantity, int64(m.Cost)})
+		t.packed = pack.AppendMeter(t.packed, pack.Meter{Meter: number, Quantity: m.Quantity, Cost: int64(m.Cost)})
 	}
 	return t.packed[start:], nil
 }
@@ -169,21 +170,21 @@ func (s *Store) total(ctx context.Context, q queryer, n *tenant, w store.Window,
 	if err != nil {
 		return nil, err
 	}
-	sums, err := unpackSums(row.Sums)
+	sums, err := pack.ParseSums(row.Sums)
 	if err != nil {
 		return nil, err
 	}
-	meters := make([]store.MeterTotal, len(sums.meters))
-	for i, m := range sums.meters {
-		text, err := s.text(ctx, q, m.meter)
+	meters := make([]store.MeterTotal, len(sums.Meters))
+	for i, m := range sums.Meters {
+		text, err := s.text(ctx, q, m.Meter)
 		if err != nil {
 			return nil, err
 		}
-		meters[i] = store.MeterTotal{Meter: store.Meter(text), Quantity: m.quantity, Cost: store.Money(m.cost)}
+		meters[i] = store.MeterTotal{Meter: store.Meter(text), Quantity: m.Quantity, Cost: store.Money(m.Cost)}
 	}
 	return &total{rowid: row.RowID, model: row.Model, Total: store.Total{
 		TenantID: n.row.ID, Window: w, Start: instant(row.Start), Provider: name.Provider, Model: name.Name,
-		Calls: sums.calls, Errors: sums.errors, Unpriced: sums.unpriced, Cost: store.Money(sums.cost), Meters: meters,
+		Calls: sums.Calls, Errors: sums.Errors, Unpriced: sums.Unpriced, Cost: store.Money(sums.Cost), Meters: meters,
 	}}, nil
 }
 

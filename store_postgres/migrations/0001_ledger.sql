@@ -56,7 +56,7 @@ CREATE TABLE usage_records (
 	at_given    boolean     NOT NULL,
 	tenant      text COLLATE "C" NOT NULL,
 	id          text COLLATE "C" NOT NULL,
-	lines       bytea       NOT NULL,        -- see encode.go
+	lines       bytea       NOT NULL,        -- see internal/pack
 	cost        numeric(38,12) CHECK (cost BETWEEN -9223372.036854775807 AND 9223372.036854775807), -- NULL when unpriced
 	unpriced    text,                        -- why; NULL when priced. Texts that most rows lack are NULL
 	endpoint    text,
@@ -89,7 +89,7 @@ CREATE TABLE usage_months (
 	tenant       text COLLATE "C" NOT NULL,
 	cost         numeric(38,12) NOT NULL CHECK (cost BETWEEN -9223372.036854775807 AND 9223372.036854775807),
 	day_cost     numeric(38,12) NOT NULL CHECK (day_cost BETWEEN -9223372.036854775807 AND 9223372.036854775807),
-	meters       bytea       NOT NULL,       -- see encode.go
+	meters       bytea       NOT NULL,       -- see internal/pack
 	day_meters   bytea       NOT NULL,
 	PRIMARY KEY (tenant, start, model)
 ) WITH (fillfactor = 50);

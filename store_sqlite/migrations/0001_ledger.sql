@@ -38,7 +38,7 @@ CREATE TABLE usage_records (
 	recorded_at INTEGER NOT NULL,
 	at_given    INTEGER NOT NULL,
 	model       INTEGER NOT NULL,
-	lines       BLOB    NOT NULL,            -- see encode.go
+	lines       BLOB    NOT NULL,            -- see internal/pack
 	cost        INTEGER,                     -- picodollars; NULL when unpriced
 	unpriced    TEXT,                        -- why; NULL when priced. Texts that most rows lack are NULL: cheaper to bind
 	prices      INTEGER NOT NULL,            -- text: version of the price book; 0 is the empty text, here and below
@@ -84,7 +84,7 @@ CREATE TABLE usage_months (
 	tenant   INTEGER NOT NULL,
 	start    INTEGER NOT NULL,
 	model    INTEGER NOT NULL,
-	sums     BLOB    NOT NULL,               -- see encode.go
+	sums     BLOB    NOT NULL,               -- see internal/pack
 	day      INTEGER NOT NULL,               -- start of the last day
 	day_sums BLOB    NOT NULL,
 	PRIMARY KEY (tenant, start, model)

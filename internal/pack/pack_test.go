@@ -1,4 +1,4 @@
-package storesqlite
+package pack
 
 import (
 	"errors"
@@ -13,25 +13,25 @@ import (
 func TestLinesAndSumsComeBackAsTheyWere(t *testing.T) {
 	t.Parallel()
 	const most = math.MaxInt64
-	lines := []packedLine{
-		{}, {meter: 1, quantity: 2, rate: 3, cost: 4, unbilled: true}, {unbilled: true},
-		{meter: most, quantity: most, rate: most / 2, cost: most},
-		{meter: most, quantity: most, rate: most / 2, cost: most, unbilled: true},
+	lines := []Line{
+		{}, {Meter: 1, Quantity: 2, Rate: 3, Cost: 4, Unbilled: true}, {Unbilled: true},
+		{Meter: most, Quantity: most, Rate: most / 2, Cost: most},
+		{Meter: most, Quantity: most, Rate: most / 2, Cost: most, Unbilled: true},
 	}
 	var b []byte
 	for _, l := range lines {
-		b = appendLine(b, l)
+		b = AppendLine(b, l)
 	}
-	got, err := unpackLines(b)
-	if diff := cmp.Diff(lines, got, cmp.AllowUnexported(packedLine{})); diff != "" || err != nil {
+	got, err := ParseLines(b)
+	if diff := cmp.Diff(lines, got); diff != "" || err != nil {
 		t.Errorf("lines, %v (-want +got):\n%s", err, diff)
 	}
-	for _, sums := range []packedSums{
-		{}, {calls: 1, errors: 2, unpriced: 3, cost: 4}, {calls: most, errors: most, unpriced: most, cost: most},
-		{calls: 1, meters: []packedMeter{{}, {meter: 1, quantity: 2, cost: 3}, {meter: most, quantity: most, cost: most}}},
+	for _, sums := range []Sums{
+		{}, {Calls: 1, Errors: 2, Unpriced: 3, Cost: 4}, {Calls: most, Errors: most, Unpriced: most, Cost: most},
+		{Calls: 1, Meters: []Meter{{}, {Meter: 1, Quantity: 2, Cost: 3}, {Meter: most, Quantity: most, Cost: most}}},
 	} {
-		got, err := unpackSums(appendSums(nil, sums))
-		if diff := cmp.Diff(sums, got, cmp.AllowUnexported(packedSums{}, packedMeter{})); diff != "" || err != nil {
+		got, err := ParseSums(AppendSums(nil, sums))
+		if diff := cmp.Diff(sums, got); diff != "" || err != nil {
 			t.Errorf("sums, %v (-want +got):\n%s", err, diff)
 		}
 	}
@@ -43,7 +43,7 @@ func TestRatesComeBackAsTheyWere(t *testing.T) {
 		{}, {Per: 1}, {Amount: 2_500_000_000_000, Per: 1_000_000}, {Amount: 1, Per: 60_000, RoundUpTo: 1_000},
 		{Amount: math.MaxInt64, Per: math.MaxInt64, RoundUpTo: math.MaxInt64},
 	} {
-		if got, err := parseRate(rateText(rate)); got != rate || err != nil {
+		if got, err := ParseRate(RateText(rate)); got != rate || err != nil {
 			t.Errorf("%+v comes back as %+v, %v", rate, got, err)
 		}
 	}
@@ -52,7 +52,7 @@ func TestRatesComeBackAsTheyWere(t *testing.T) {
 func TestDamagedTextsOfRatesAreCorrupt(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"1", "1/2", "1/2/", "a/b/c", "1/2/99999999999999999999", "/", " "} {
-		if rate, err := parseRate(text); !errors.Is(err, store.ErrCorrupt) {
+		if rate, err := ParseRate(text); !errors.Is(err, store.ErrCorrupt) {
 			t.Errorf("%q is read as %+v, %v", text, rate, err)
 		}
 	}
@@ -61,9 +61,9 @@ func TestDamagedTextsOfRatesAreCorrupt(t *testing.T) {
 // FuzzLines unpacks any bytes: they are corrupt, or lines that come back as they were.
 func FuzzLines(f *testing.F) {
 	f.Add([]byte(nil))
-	f.Add(appendLine(nil, packedLine{meter: 1, quantity: 300, rate: 2, cost: 1 << 40, unbilled: true}))
+	f.Add(AppendLine(nil, Line{Meter: 1, Quantity: 300, Rate: 2, Cost: 1 << 40, Unbilled: true}))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		lines, err := unpackLines(b)
+		lines, err := ParseLines(b)
 		if err != nil {
 			if !errors.Is(err, store.ErrCorrupt) || lines != nil {
 				t.Fatalf("%v, %v", lines, err)
@@ -72,10 +72,10 @@ func FuzzLines(f *testing.F) {
 		}
 		var packed []byte
 		for _, l := range lines {
-			packed = appendLine(packed, l)
+			packed = AppendLine(packed, l)
 		}
-		again, err := unpackLines(packed)
-		if diff := cmp.Diff(lines, again, cmp.AllowUnexported(packedLine{})); diff != "" || err != nil {
+		again, err := ParseLines(packed)
+		if diff := cmp.Diff(lines, again); diff != "" || err != nil {
 			t.Errorf("%x, %v (-want +got):\n%s", b, err, diff)
 		}
 	})
@@ -84,17 +84,17 @@ func FuzzLines(f *testing.F) {
 // FuzzSums unpacks any bytes, as FuzzLines does.
 func FuzzSums(f *testing.F) {
 	f.Add([]byte(nil))
-	f.Add(appendSums(nil, packedSums{calls: 1, cost: 1 << 40, meters: []packedMeter{{meter: 1, quantity: 300, cost: 1 << 40}}}))
+	f.Add(AppendSums(nil, Sums{Calls: 1, Cost: 1 << 40, Meters: []Meter{{Meter: 1, Quantity: 300, Cost: 1 << 40}}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		sums, err := unpackSums(b)
+		sums, err := ParseSums(b)
 		if err != nil {
 			if !errors.Is(err, store.ErrCorrupt) {
 				t.Fatalf("%v, %v", sums, err)
 			}
 			return
 		}
-		again, err := unpackSums(appendSums(nil, sums))
-		if diff := cmp.Diff(sums, again, cmp.AllowUnexported(packedSums{}, packedMeter{})); diff != "" || err != nil {
+		again, err := ParseSums(AppendSums(nil, sums))
+		if diff := cmp.Diff(sums, again); diff != "" || err != nil {
 			t.Errorf("%x, %v (-want +got):\n%s", b, err, diff)
 		}
 	})
@@ -106,14 +106,14 @@ func FuzzRate(f *testing.F) {
 	f.Add("2500000000000/1000000/0")
 	f.Add("1/60000/1000")
 	f.Fuzz(func(t *testing.T, text string) {
-		rate, err := parseRate(text)
+		rate, err := ParseRate(text)
 		if err != nil {
 			if !errors.Is(err, store.ErrCorrupt) {
 				t.Fatal(err)
 			}
 			return
 		}
-		if again, err := parseRate(rateText(rate)); again != rate || err != nil {
+		if again, err := ParseRate(RateText(rate)); again != rate || err != nil {
 			t.Errorf("%q: %+v comes back as %+v, %v", text, rate, again, err)
 		}
 	})
