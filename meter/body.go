@@ -98,17 +98,18 @@ func (b *bodyScanner) write(p []byte) (done bool) {
 	return b.whole()
 }
 
-// scan reads what has been decoded.
-func (b *bodyScanner) scan(p []byte) {
+// scan reads what has been decoded, and reports whether more is wanted: a few bytes of gzip may be gigabytes.
+func (b *bodyScanner) scan(p []byte) bool {
 	if b.left -= int64(len(p)); b.left < 0 {
 		b.limited = true
-		return
+		return false
 	}
 	if b.events != nil {
 		b.events.write(p)
 	} else {
 		b.json.write(p)
 	}
+	return true
 }
 
 // finish is called once, when nothing more comes; isEnd says that the body has ended by itself.

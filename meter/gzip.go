@@ -4,33 +4,29 @@ import (
 	"compress/gzip"
 	"errors"
 	"io"
-	"iter"
 )
 
-// gunzipper decodes gzip that comes in pieces. The standard library's decoder pulls its input, so it runs as a coroutine
-// that gives way when it has used up what there is: it runs only within write and end, and needs no goroutine of its own.
+// gunzipper decodes gzip that comes in pieces. The standard library's decoder pulls its input, so it has a goroutine of
+// its own, which runs only while write or end wait for it: never beside them. It begins with the first piece, and ends
+// with the data, at the first fault in it, or by close. It is no coroutine of package iter: those may be resumed only by
+// the thread that made them if a goroutine of the host's is locked to one.
 type gunzipper struct {
-	next  func() (struct{}, bool)
-	stop  func()
+	resume, paused chan struct{} // nil before the first piece
+	stop, over     chan struct{}
+	stopped        bool
+
 	in    []byte
-	out   func([]byte)
+	out   func([]byte) bool
 	ended bool
-	yield func(struct{}) bool
 }
 
 var errStopped = errors.New("meter: stopped")
 
-func newGunzipper() *gunzipper {
-	g := &gunzipper{}
-	g.next, g.stop = iter.Pull(func(yield func(struct{}) bool) {
-		g.yield = yield
-		g.decode()
-	})
-	return g
-}
+func newGunzipper() *gunzipper { return &gunzipper{} }
 
-// decode is the coroutine. It ends with the data, at the first fault in it, and when it is stopped.
+// decode is the goroutine.
 func (g *gunzipper) decode() {
+	defer close(g.over)
 	z, err := gzip.NewReader(g)
 	if err != nil {
 		return
@@ -38,22 +34,22 @@ func (g *gunzipper) decode() {
 	buf := make([]byte, 4<<10)
 	for {
 		n, err := z.Read(buf)
-		if n > 0 {
-			g.out(buf[:n])
-		}
-		if err != nil {
+		if n > 0 && !g.out(buf[:n]) || err != nil {
 			return
 		}
 	}
 }
 
-// Read gives the decoder what there is, and waits within the coroutine for more.
+// Read gives the decoder what there is, and pauses for more.
 func (g *gunzipper) Read(p []byte) (int, error) {
 	for len(g.in) == 0 {
 		if g.ended {
 			return 0, io.EOF
 		}
-		if !g.yield(struct{}{}) {
+		g.paused <- struct{}{}
+		select {
+		case <-g.resume:
+		case <-g.stop:
 			return 0, errStopped
 		}
 	}
@@ -62,16 +58,46 @@ func (g *gunzipper) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// write decodes a piece and hands the result to out before it returns.
-func (g *gunzipper) write(p []byte, out func([]byte)) {
+// write decodes a piece and hands the result to out before it returns. Nothing more is decoded once out says that it
+// wants no more.
+func (g *gunzipper) write(p []byte, out func([]byte) bool) {
 	g.in, g.out = p, out
-	g.next()
+	g.run()
 	g.in = nil // the piece is the caller's
 }
 
-func (g *gunzipper) end(out func([]byte)) {
+func (g *gunzipper) end(out func([]byte) bool) {
 	g.ended, g.out = true, out
-	g.next()
+	g.run()
 }
 
-func (g *gunzipper) close() { g.stop() }
+// run lets the decoder go on until it pauses or is over.
+func (g *gunzipper) run() {
+	switch {
+	case g.stopped:
+		return
+	case g.resume == nil:
+		g.resume, g.paused = make(chan struct{}), make(chan struct{})
+		g.stop, g.over = make(chan struct{}), make(chan struct{})
+		go g.decode()
+	default:
+		select {
+		case g.resume <- struct{}{}:
+		case <-g.over:
+			return
+		}
+	}
+	select {
+	case <-g.paused:
+	case <-g.over:
+	}
+}
+
+// close ends the goroutine, and returns when it has ended. It may be called again.
+func (g *gunzipper) close() {
+	if !g.stopped && g.stop != nil {
+		close(g.stop)
+		<-g.over
+	}
+	g.stopped = true
+}

@@ -27,7 +27,10 @@ func TestGunzipperGivesWhatIsThere(t *testing.T) {
 	for _, part := range []string{"data: 1\n\n", "data: 2\n\n"} {
 		_, _ = z.Write([]byte(part))
 		_ = z.Flush()
-		g.write(b.Bytes(), func(p []byte) { out.Write(p) })
+		g.write(b.Bytes(), func(p []byte) bool {
+			out.Write(p)
+			return true
+		})
 		b.Reset()
 		if !strings.HasSuffix(out.String(), part) {
 			t.Errorf("after %q there is %q", part, out.String())
@@ -41,12 +44,30 @@ func TestGunzipperEnds(t *testing.T) {
 	for range 100 {
 		for _, body := range [][]byte{nil, []byte("no gzip"), compressed("hello")[:12], compressed("hello")} {
 			g := newGunzipper()
-			g.write(body, func([]byte) {})
+			g.write(body, func([]byte) bool { return true })
 			g.close()
 			g.close()
 		}
 	}
 	settled(t, before)
+}
+
+// Nothing is decoded beyond what is wanted: little gzip may be much.
+func TestGunzipperStopsWhenNoMoreIsWanted(t *testing.T) {
+	t.Parallel()
+	g := newGunzipper()
+	defer g.close()
+	var seen int
+	body := compressed(strings.Repeat("x", 8<<20))
+	for range 2 {
+		g.write(body, func(p []byte) bool {
+			seen += len(p)
+			return seen < 10_000
+		})
+	}
+	if seen > 16<<10 {
+		t.Errorf("decoded %d bytes", seen)
+	}
 }
 
 // settled waits until no more goroutines run than did before.

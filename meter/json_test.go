@@ -229,7 +229,10 @@ func FuzzGunzip(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte, cut uint16, stops bool) {
 		decode := func(pieces ...[]byte) string {
 			var out bytes.Buffer
-			write := func(p []byte) { out.Write(p[:min(len(p), 1<<20-min(out.Len(), 1<<20))]) }
+			write := func(p []byte) bool {
+				out.Write(p[:min(len(p), 1<<20-min(out.Len(), 1<<20))])
+				return true
+			}
 			g := newGunzipper()
 			defer g.close()
 			for _, piece := range pieces {
