@@ -23,10 +23,12 @@ type flight struct {
 	labels    Labels
 	hold      string // the reservation's id
 	regional  bool
-	echo      string // the request's own id, which a proxy may answer with
+	echo      string        // the request's own id, which a proxy may answer with
+	over      chan struct{} // closed when it has ended and what is to be recorded of it is announced
 
 	mu       sync.Mutex
 	observed observation
+	answer   bool // there is a response, whose end is watched
 	ended    bool
 	stop     func() bool // takes back the watch on the context
 }
@@ -36,7 +38,7 @@ func (t *Transport) flight(req *http.Request, r route, e endpoint) *flight {
 	return &flight{
 		transport: t, request: req, tenant: t.tenant(req), started: t.cfg.Now(), regional: r.regional, echo: requestID(req.Header),
 		observed: observation{provider: r.provider, api: r.api, endpoint: e, path: cleaned(req.URL.Path, maxPathLength)},
-		labels:   t.labels(req),
+		labels:   t.labels(req), over: make(chan struct{}),
 	}
 }
 
@@ -55,6 +57,20 @@ func (t *Transport) begin(req *http.Request, r route, e endpoint) (*flight, erro
 		f.hold = reservation.ID
 	}
 	return f, nil
+}
+
+// send makes the call. Whatever becomes of it, Flush knows of it from here on.
+func (f *flight) send() (res *http.Response, err error) {
+	f.transport.opened(f)
+	returned := false
+	defer func() {
+		if !returned || err != nil || res == nil {
+			f.failed(err) // after a panic too, which goes on its way
+		}
+	}()
+	res, err = f.transport.cfg.Base.RoundTrip(f.request)
+	returned = true
+	return res, err
 }
 
 // maxPathLength is how long the ledger lets an endpoint be.
@@ -93,6 +109,7 @@ func failure(err error) string {
 func (f *flight) answered(res *http.Response) {
 	if !isCall(res.StatusCode) {
 		f.release()
+		f.transport.closed(f)
 		return
 	}
 	f.mu.Lock()
@@ -111,7 +128,13 @@ func (f *flight) answered(res *http.Response) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.stop = context.AfterFunc(f.request.Context(), func() { f.end(endContext, "", false) })
-	f.transport.opened(f)
+	f.answer = true
+}
+
+func (f *flight) isAnswered() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.answer
 }
 
 // hasNoBody reports whether a response has nothing to be read. A length of zero alone does not say so: it is what a

@@ -10,6 +10,7 @@ package meter
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync"
 
@@ -35,7 +36,7 @@ type Transport struct {
 
 	mu        sync.Mutex
 	strangers map[string]struct{}
-	open      map[*flight]struct{} // responses that are being read
+	open      map[*flight]struct{} // calls that have been made and have not ended
 }
 
 // NewTransport returns a transport that records with a tracker. The error joins a *ConfigError for each fault.
@@ -74,9 +75,8 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		closeBody(req)
 		return nil, err
 	}
-	res, err := t.cfg.Base.RoundTrip(f.request)
+	res, err := f.send()
 	if err != nil || res == nil {
-		f.failed(err)
 		return res, err
 	}
 	if res.Request == f.request {
@@ -99,13 +99,14 @@ func (t *Transport) passElevenLabs(req *http.Request, r route) (*http.Response, 
 		t.cfg.Logger.Error("meter: a charged call is not recorded: it has no tenant", "path", req.URL.Path)
 		return res, nil
 	}
+	t.opened(f)
 	f.answered(res)
 	return res, nil
 }
 
-// Flush waits until the calls that have ended are recorded or have failed to be; a call whose context has ended has.
-// Those whose responses are still being read are not waited for. The error is that of ctx. Call it before the program ends,
-// after the last response was read or closed.
+// Flush waits until the calls that have ended are recorded or have failed to be; a call whose context has ended has, as
+// soon as Config.Base gives it up. Those that wait for their responses or read them are not waited for. The error is that
+// of ctx. Call it before the program ends, after the last response was read or closed.
 func (t *Transport) Flush(ctx context.Context) error {
 	t.mu.Lock()
 	var over []*flight
@@ -116,12 +117,20 @@ func (t *Transport) Flush(ctx context.Context) error {
 	}
 	t.mu.Unlock()
 	for _, f := range over {
-		f.end(endContext, "", false) // as the watch on its context does, if it has not yet
+		if f.isAnswered() {
+			f.end(endContext, "", false) // as the watch on its context does, if it has not yet
+			continue
+		}
+		select { // whether it was sent is known when the Base returns
+		case <-f.over:
+		case <-ctx.Done():
+			return fmt.Errorf("meter: flush: %w", ctx.Err())
+		}
 	}
 	return t.out.flush(ctx)
 }
 
-// opened remembers a response that is being read.
+// opened remembers a call that is made.
 func (t *Transport) opened(f *flight) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -131,7 +140,10 @@ func (t *Transport) opened(f *flight) {
 func (t *Transport) closed(f *flight) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	delete(t.open, f)
+	if _, ok := t.open[f]; ok {
+		delete(t.open, f)
+		close(f.over)
+	}
 }
 
 // tenant returns whose call a request is, "" when nobody says.
