@@ -1,9 +1,6 @@
 package meter
 
-import (
-	"bytes"
-	"strconv"
-)
+import "strconv"
 
 // A node is a place in a JSON document that somebody wants to know about: a member of an object by its name, or the
 // elements of an array.
@@ -82,9 +79,8 @@ type jsonScanner struct {
 
 	// consumed is how much came before this piece, at the caller's care, and at how far this one is read.
 	consumed, position int64
-	// media is the length of texts that are data and not words: those that begin with "data:".
-	media          int64
-	fresh, isMedia bool
+	// media finds what is data and not words; nil when nobody wants to know.
+	media *mediaCounter
 }
 
 // offset returns where the value that is being told of begins, after its first byte.
@@ -121,17 +117,6 @@ func (s *jsonScanner) between() bool {
 	return !s.bad && s.depth == 0 && s.state == wantValue
 }
 
-// measure counts a text into media when it begins as data. A piece may end in that beginning, and then it counts as words.
-func (s *jsonScanner) measure(p []byte) {
-	if s.fresh {
-		s.isMedia = bytes.HasPrefix(p, []byte("data:"))
-	}
-	s.fresh = false
-	if s.isMedia {
-		s.media += int64(len(p))
-	}
-}
-
 func (s *jsonScanner) write(p []byte) {
 	if s.buf == nil {
 		s.buf = s.short[:0]
@@ -141,7 +126,9 @@ func (s *jsonScanner) write(p []byte) {
 		switch s.state {
 		case inString:
 			n := s.inString(p[i:])
-			s.measure(p[i : i+n])
+			if s.media != nil {
+				s.media.write(p[i : i+n])
+			}
 			i += n
 		case inLiteral:
 			i += s.inLiteral(p[i:])
@@ -160,6 +147,7 @@ func (s *jsonScanner) structure(c byte) {
 	case c == ' ' || c == '\n' || c == '\r' || c == '\t':
 	case s.state == wantColon:
 		s.expect(c == ':', wantValue)
+		s.media.colon()
 	case s.state == afterValue:
 		s.after(c)
 	case c == '"' && s.state == wantKeyOrEnd || c == '"' && s.state == wantKey:
@@ -202,6 +190,9 @@ func (s *jsonScanner) startValue(c byte) {
 		s.at = s.root
 	} else if top := s.levels[s.depth-1]; top.array {
 		s.tell(top.node, element, nil)
+	}
+	if c != '"' {
+		s.media.other()
 	}
 	switch {
 	case c == '"':
@@ -263,7 +254,8 @@ func (s *jsonScanner) tell(n *node, k kind, text []byte) {
 func (s *jsonScanner) startString(key bool) {
 	s.state, s.key, s.escaped, s.over, s.buf = inString, key, false, false, s.buf[:0]
 	s.keep = key || s.at != nil && s.at.field != 0 && !s.at.counted
-	s.runes, s.fresh = runeCounter{}, true
+	s.runes = runeCounter{}
+	s.media.begin()
 }
 
 func (s *jsonScanner) inString(p []byte) int {
@@ -368,6 +360,14 @@ func (s *jsonScanner) inSkipped(p []byte) int {
 			s.at = nil
 			s.startString(false)
 			return i + 1
+		case ' ', '\n', '\r', '\t':
+			continue
+		case ':':
+			s.media.colon()
+			continue
+		}
+		s.media.other()
+		switch c {
 		case '{', '[':
 			s.skip++
 		case '}', ']':

@@ -25,7 +25,7 @@ type requestFacts struct {
 	length       time.Duration // of the music asked for
 	watermark    bool
 
-	// bytes is the length of the body, and media how much of it is pictures in the form of text.
+	// bytes is the length of the body, and media how much of it is pictures and the like in the form of text.
 	bytes, media int64
 	bodyAt       int64 // where the members of the body begin
 	complete     bool  // all of it was read, and understood
@@ -57,6 +57,7 @@ var requestTree = &node{field: fBody, kids: []*node{
 type requestScanner struct {
 	facts requestFacts
 	json  jsonScanner
+	media mediaCounter
 	form  *formScanner
 	limit int64
 	fault bool
@@ -66,7 +67,7 @@ type requestScanner struct {
 // that is neither JSON nor a form, says nothing.
 func newRequestScanner(contentType, encoding string, limit int64) *requestScanner {
 	s := &requestScanner{limit: limit}
-	s.json = jsonScanner{root: requestTree, sink: s}
+	s.json = jsonScanner{root: requestTree, sink: s, media: &s.media}
 	if contentType == jsonMedia && encoding == "" {
 		return s
 	}
@@ -99,7 +100,7 @@ func (s *requestScanner) write(p []byte) {
 // finish returns what was found in the whole body.
 func (s *requestScanner) finish() requestFacts {
 	f := s.facts
-	f.media = s.json.media
+	f.media = s.media.n
 	f.complete = !s.fault && (s.form != nil && s.form.done || s.form == nil && s.json.docs == 1 && s.json.between())
 	return f
 }
