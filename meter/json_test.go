@@ -147,7 +147,8 @@ func compareWithStandard(t *testing.T, document []byte, got *openAIReading, docs
 	if docs != 1 {
 		t.Fatalf("%d documents in %s", docs, document)
 	}
-	if (want.Usage != nil) != got.used && !strings.Contains(text, "null") {
+	isEmpty := want.Usage != nil && want.Usage.Prompt == nil && want.Usage.Completion == nil // which may be none
+	if (want.Usage != nil) != got.used && !isEmpty && !strings.Contains(text, "null") {
 		t.Errorf("usage %t in %s", got.used, document)
 	}
 	if want.Usage == nil || got.last.fault != "" || strings.Count(text, `"usage"`) != 1 || strings.Count(text, "tokens") > 4 || !got.used {

@@ -177,7 +177,7 @@ func (o *observation) openAIUnknown(end ending) string {
 			return UsageRequestUnread
 		}
 		return ""
-	case o.endpoint == images && o.isDALLE() && (o.openAI.images > 0 || o.body.whole()):
+	case o.endpoint == images && o.isDALLE() && o.body.whole(): // pictures of a part may be of any number
 		return ""
 	}
 	return o.unknown(end)

@@ -1,6 +1,7 @@
 package meter
 
 import (
+	"bytes"
 	"strings"
 	"time"
 
@@ -31,6 +32,7 @@ type documentReading struct {
 	finished bool // a choice has ended
 
 	used  bool
+	told  bool // the usage has a count that says how much
 	usage openAIUsage
 	fault string // what is wrong with the usage
 
@@ -58,7 +60,7 @@ func (r *openAIReading) begin() { r.document = documentReading{} }
 func (r *openAIReading) end() {
 	d := &r.document
 	d.countItem()
-	if r.event = d.event; d.used {
+	if r.event = d.event; d.used && (d.told || d.fault != "") { // one that says nothing is none
 		r.used, r.final, r.last = true, d.choices == 0 || d.finished, *d
 		r.times++
 	}
@@ -92,7 +94,7 @@ func (r *openAIReading) foundElement(f field) {
 func (d *documentReading) foundUsage(k kind, value []byte) {
 	switch {
 	case k == object:
-		d.used, d.usage, d.fault = true, openAIUsage{}, ""
+		d.used, d.told, d.usage, d.fault = true, false, openAIUsage{}, ""
 	case k == array || k == text || k == literal && string(value) != "null":
 		d.used, d.fault = true, "usage is no object"
 	}
@@ -105,6 +107,13 @@ func (d *documentReading) foundNumber(f field, k kind, value []byte) {
 	if k != text && k != literal {
 		d.note(usageNames[f], errNumber)
 		return
+	}
+	if blank := bytes.TrimSpace(value); len(blank) == 0 || string(blank) == "null" {
+		return // not a zero
+	}
+	switch f {
+	case fInput, fOutput, fTotal, fSeconds:
+		d.told = true
 	}
 	if f == fSeconds {
 		seconds, err := parseSeconds(value)
@@ -167,11 +176,11 @@ func (r *openAIReading) foundValue(f field, k kind, value []byte) {
 	}
 	switch f {
 	case fID:
-		set(&r.id, value)
+		setKnown(&r.id, value)
 	case fModel:
-		set(&r.model, value)
+		setKnown(&r.model, value)
 	case fTier:
-		set(&r.tier, value)
+		setKnown(&r.tier, value)
 	case fType:
 		set(&r.document.event, value)
 	case fErrorCode: // Azure sends a number
@@ -193,6 +202,13 @@ func (r *openAIReading) foundValue(f field, k kind, value []byte) {
 func set(s *string, text []byte) {
 	if *s != string(text) {
 		*s = string(text)
+	}
+}
+
+// setKnown is set, but for an empty text: the last chunk of some servers names nothing again.
+func setKnown(s *string, text []byte) {
+	if len(bytes.TrimSpace(text)) > 0 {
+		set(s, text)
 	}
 }
 

@@ -69,11 +69,11 @@ func (t *Transport) mend(e entry, err error) bool {
 	return false
 }
 
-// mendConflict records a call of a server whose ids repeat: some make them of a few digits. A call that differs in what it
-// used is another one; what differs only in its time is the same response, sent twice.
+// mendConflict records a call of a server whose ids repeat: some make them of a few digits, some always the same. A call
+// that differs in what it used or in when it was made is another one: each attempt has a time of its own.
 func (t *Transport) mendConflict(e entry, conflict *usage.ConflictError) bool {
 	switch conflict.Field {
-	case "Model", "Lines", "UsageUnknown", "Conditions":
+	case "Model", "Lines", "UsageUnknown", "Conditions", "At":
 	default:
 		return false
 	}
