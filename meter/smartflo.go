@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,6 +23,7 @@ var ErrMalformed = errors.New("malformed")
 // fields a webhook has, and under which names, its user chose; an unset variable arrives as its own name ("$billsec").
 type SmartfloEvent struct {
 	fields map[string]string
+	record bool // of a page, which is written when the call has ended
 }
 
 // Field returns a field by its name, without spaces around either. It is empty where the field is missing, null, or the
@@ -66,20 +69,22 @@ func (e SmartfloEvent) IsHangup() bool {
 			return true
 		}
 	}
-	return e.isRecord()
+	return e.record
 }
 
-// isRecord reports whether the event is a record of a page, which is written when the call has ended.
-func (e SmartfloEvent) isRecord() bool {
-	_, ok := e.fields["answered_seconds"]
-	return ok
+// isMissed reports whether the event says that nobody answered: such a call has no billable time, whether it says so or
+// leaves it out.
+func (e SmartfloEvent) isMissed() bool {
+	status, _ := e.first("call_status", "status")
+	return strings.EqualFold(status, "missed") && e.Field("answer_stamp") == ""
 }
 
 // Call returns the telephone call that a hang-up or a record is about: id, billable time, direction and when it began.
 // The host adds the tenant. The error wraps ErrMalformed and says which field is missing or unreadable.
 //
-// The billable time is billsec (webhooks) or answered_seconds (records): what rings is not charged. Stamps without an
-// offset are Indian wall clock. Smartflo's own charges and minutes are not used: nobody documents their unit.
+// The billable time is billsec (webhooks) or answered_seconds (records): what rings is not charged. It is none where a call
+// that was missed does not name it. Stamps without an offset are Indian wall clock. Smartflo's own charges and minutes are
+// not used: nobody documents their unit.
 func (e SmartfloEvent) Call() (usage.SmartfloCall, error) {
 	var call usage.SmartfloCall
 	id, unresolved := e.first("call_id", "uuid")
@@ -87,7 +92,10 @@ func (e SmartfloEvent) Call() (usage.SmartfloCall, error) {
 		return call, e.fault("call_id", unresolved)
 	}
 	length, unresolved := e.first("billsec", "answered_seconds", "answered_sec")
-	if length == "" {
+	switch {
+	case length == "" && e.isMissed():
+		length = "0"
+	case length == "":
 		return call, e.fault("billsec", unresolved)
 	}
 	duration, err := clockLength(length)
@@ -205,8 +213,8 @@ func ParseSmartfloWebhook(contentType string, body []byte) (SmartfloEvent, error
 
 func smartfloForm(values url.Values) (SmartfloEvent, error) {
 	e := SmartfloEvent{fields: make(map[string]string, len(values))}
-	for name, value := range values {
-		if len(value) > 0 {
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if value := values[name]; len(value) > 0 {
 			e.put(name, value[0])
 		}
 	}
@@ -215,8 +223,8 @@ func smartfloForm(values url.Values) (SmartfloEvent, error) {
 
 func smartfloMembers(members map[string]any) (SmartfloEvent, error) {
 	e := SmartfloEvent{fields: make(map[string]string, len(members))}
-	for name, value := range members {
-		switch value := value.(type) {
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		switch value := members[name].(type) {
 		case string:
 			e.put(name, value)
 		case json.Number:
@@ -228,11 +236,13 @@ func smartfloMembers(members map[string]any) (SmartfloEvent, error) {
 	return e, e.check()
 }
 
-// put sets a field. Names come with spaces at their ends; one without them stands above its like.
+// put sets a field, in the order of the names, so that it is the same each time. Names come with spaces at their ends; one
+// without them stands above its like, but not where it has no value.
 func (e SmartfloEvent) put(name, value string) {
-	trimmed := strings.TrimSpace(name)
-	if _, there := e.fields[trimmed]; !there || trimmed == name {
-		e.fields[trimmed] = strings.TrimSpace(value)
+	trimmed, value := strings.TrimSpace(name), strings.TrimSpace(value)
+	isValue := value != "" && !isVariable(value)
+	if _, there := e.fields[trimmed]; !there || isValue && (trimmed == name || e.Field(trimmed) == "") {
+		e.fields[trimmed] = value
 	}
 }
 

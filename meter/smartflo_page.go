@@ -9,7 +9,8 @@ import (
 )
 
 // ParseSmartfloPage yields the call records of a page, as GET /v1/call/records answers it. It holds one record at a time.
-// The error wraps ErrMalformed, or is that of reading; it ends the sequence.
+// The error wraps ErrMalformed, or is that of reading. That of one record, which is none, does not end the sequence; that of
+// the page does.
 func ParseSmartfloPage(page io.Reader) iter.Seq2[SmartfloEvent, error] {
 	return func(yield func(SmartfloEvent, error) bool) {
 		ration := &rationed{r: page, left: maxRecord}
@@ -21,13 +22,12 @@ func ParseSmartfloPage(page io.Reader) iter.Seq2[SmartfloEvent, error] {
 		}
 		for d.More() {
 			ration.left = maxRecord
-			var members map[string]any
-			if err := d.Decode(&members); err != nil {
+			var raw json.RawMessage
+			if err := d.Decode(&raw); err != nil {
 				yield(SmartfloEvent{}, pageError(err))
 				return
 			}
-			event, err := smartfloMembers(members)
-			if !yield(event, err) || err != nil {
+			if !yield(pageRecord(raw)) {
 				return
 			}
 		}
@@ -35,6 +35,26 @@ func ParseSmartfloPage(page io.Reader) iter.Seq2[SmartfloEvent, error] {
 			yield(SmartfloEvent{}, pageError(err))
 		}
 	}
+}
+
+// recordError is what is wrong with one record of a page.
+type recordError struct{ err error }
+
+func (e *recordError) Error() string { return e.err.Error() }
+func (e *recordError) Unwrap() error { return e.err }
+
+func pageRecord(raw json.RawMessage) (SmartfloEvent, error) {
+	var members map[string]any
+	err := decodeExactly(raw, &members)
+	var event SmartfloEvent
+	if err == nil {
+		event, err = smartfloMembers(members)
+	}
+	if err != nil {
+		return SmartfloEvent{}, &recordError{err}
+	}
+	event.record = true
+	return event, nil
 }
 
 // enterResults reads up to the first record.

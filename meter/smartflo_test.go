@@ -51,6 +51,10 @@ func TestSmartfloFields(t *testing.T) {
 		{"an id that was not set gives way to the uuid", hangup("call_id", "$call_id"), usage.SmartfloCall{ID: "u1", Duration: 66 * time.Second, Direction: "outbound", At: start}, ""},
 		{"a direction that was not set is unknown", hangup("direction", "$direction"), usage.SmartfloCall{ID: "h3.08-1778223893.2156835", Duration: 66 * time.Second, At: start}, ""},
 		{"a length that was not set", hangup("billsec", "$billsec"), usage.SmartfloCall{}, "unresolved template variable in billsec"},
+		{"a call that was missed and has no length", hangup("billsec", "", "call_status", "missed"), usage.SmartfloCall{ID: "h3.08-1778223893.2156835", Direction: "outbound", At: start}, ""},
+		{"a call that was missed and has no length set", hangup("billsec", "$billsec", "status", "Missed"), usage.SmartfloCall{ID: "h3.08-1778223893.2156835", Direction: "outbound", At: start}, ""},
+		{"a call that was answered and has no length", hangup("billsec", "$billsec", "status", "answered"), usage.SmartfloCall{}, "unresolved template variable in billsec"},
+		{"a call that was missed by one and answered by another", hangup("billsec", "", "status", "missed", "answer_stamp", "2026-05-08 12:34:58"), usage.SmartfloCall{}, "billsec is missing"},
 		{"no length", hangup("billsec", ""), usage.SmartfloCall{}, "billsec is missing"},
 		{"no start", hangup("start_stamp", ""), usage.SmartfloCall{}, "start_stamp is missing"},
 		{"a start that is none", hangup("start_stamp", "yesterday"), usage.SmartfloCall{}, "start_stamp is not a time"},
@@ -253,7 +257,7 @@ func TestImportSmartflo(t *testing.T) {
 func TestImportSmartfloOfWhatIsNoPage(t *testing.T) {
 	t.Parallel()
 	tracker, _ := newTracker(t, usage.Config{})
-	for _, page := range []string{"", "[]", "{}", `{"results":{}}`, callPage[:300], `{"results":[{"a":1}`, `{"results":[1]}`, `{"results":[{"x":"` + strings.Repeat("x", 5<<20) + `"}]}`} {
+	for _, page := range []string{"", "[]", "{}", `{"results":{}}`, callPage[:300], `{"results":[{"a":1}`, `{"results":[{"x":"` + strings.Repeat("x", 5<<20) + `"}]}`} {
 		_, err := meter.ImportSmartflo(t.Context(), tracker, strings.NewReader(page), meter.SmartfloConfig{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 		if !errors.Is(err, meter.ErrMalformed) {
 			t.Errorf("%.40s: %v", page, err)

@@ -161,8 +161,19 @@ func (s *smartflo) record(ctx context.Context, e SmartfloEvent) (usage.Record, e
 	return rec, nil
 }
 
+// errTenantPanicked keeps a call from being recorded until the host's function works. The webhook is sent again.
+var errTenantPanicked = errors.New("meter: SmartfloConfig.Tenant panicked")
+
 func (s *smartflo) tenant(ctx context.Context, e SmartfloEvent) (string, error) {
-	id, ok := s.cfg.Tenant(ctx, e)
+	var id string
+	var ok, returned bool
+	guarded(s.cfg.Logger, "SmartfloConfig.Tenant", func() {
+		id, ok = s.cfg.Tenant(ctx, e)
+		returned = true
+	})
+	if !returned { // it is somebody's: it does not count under the fallback
+		return "", fmt.Errorf("%w: call %q", errTenantPanicked, cleaned(e.CallID(), maxName))
+	}
 	if !ok && s.cfg.FallbackTenantID != "" {
 		s.cfg.Logger.Warn("meter: a telephone call without a tenant", "counted_under", s.cfg.FallbackTenantID, "call", e.CallID())
 		return s.cfg.FallbackTenantID, nil
@@ -203,6 +214,11 @@ func ImportSmartflo(ctx context.Context, tracker *usage.Tracker, page io.Reader,
 		return done, err
 	}
 	for event, err := range ParseSmartfloPage(page) {
+		if errors.As(err, new(*recordError)) {
+			done.Failed++
+			_ = s.failed(usage.SmartfloCall{}, err) // the same error
+			continue
+		}
 		if err != nil {
 			return done, err
 		}
@@ -225,7 +241,7 @@ func ImportSmartflo(ctx context.Context, tracker *usage.Tracker, page io.Reader,
 
 // isOfOne reports whether an error is that of one record and not of the ledger as a whole.
 func isOfOne(err error) bool {
-	for _, one := range []error{ErrMalformed, ErrNoTenant, usage.ErrInvalid, usage.ErrOverflow} {
+	for _, one := range []error{ErrMalformed, ErrNoTenant, usage.ErrInvalid, usage.ErrOverflow, errTenantPanicked} {
 		if errors.Is(err, one) {
 			return true
 		}
