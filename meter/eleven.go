@@ -113,12 +113,12 @@ func (o *observation) elevenUnknown(call *usage.ElevenLabsCall, end ending) stri
 	switch {
 	case end == endNoResponse:
 		return UsageNoResponse
-	case o.fault != "":
-		return UsageInvalid + ": " + o.fault
 	case o.eleven.fault != "":
 		return UsageInvalid + ": " + o.eleven.fault
-	case call.Characters > 0 || call.Generations > 0 || call.Audio > 0 || o.hasCredits:
-		return ""
+	case call.Characters > 0 || call.Generations > 0 || call.Audio > 0 || o.credits > 0:
+		return "" // no credits say nothing: what is known otherwise is known without them
+	case o.fault != "":
+		return UsageInvalid + ": " + o.fault
 	case o.endpoint == textToSpeech && o.request.complete && o.request.hasSpeech, // an empty text
 		o.eleven.hasTime:
 		return ""

@@ -214,7 +214,9 @@ func TestElevenLabsUnknowns(t *testing.T) {
 	}{
 		{"a transcription without its length", "/v1/speech-to-text", `{"model_id":"scribe_v1"}`, 200, `{"text":"x"}`, nil, meter.UsageMissing, ""},
 		{"a length that is none", "/v1/speech-to-text", `{"model_id":"scribe_v1"}`, 200, `{"audio_duration_secs":"x"}`, nil, meter.UsageInvalid + ": the duration is not a number", ""},
-		{"credits that are none", "/v1/text-to-speech/v", `{"text":"x"}`, 200, `{}`, []string{"Character-Cost", "1.5"}, meter.UsageInvalid + ": character-cost is not a whole number from 0 to 1e15", ""},
+		{"credits that are none", "/v1/speech-to-speech/v", `{}`, 200, `{}`, []string{"Character-Cost", "many"}, meter.UsageInvalid + ": character-cost is not a number", ""},
+		{"a voice change for no credits", "/v1/speech-to-speech/v", `{}`, 200, `{}`, []string{"Character-Cost", "0"}, meter.UsageMissing, ""},
+		{"a transcription for no credits", "/v1/speech-to-text", `{"model_id":"scribe_v1"}`, 200, `{"text":"x"}`, []string{"Character-Cost", "0"}, meter.UsageMissing, ""},
 		{"a text that cannot be read", "/v1/text-to-speech/v", `{"text":"x`, 200, `{}`, nil, meter.UsageRequestUnread, ""},
 		{"a voice change without credits", "/v1/speech-to-speech/v", `{}`, 200, `{}`, nil, meter.UsageMissing, ""},
 		{"a refusal", "/v1/text-to-speech/v", `{"text":"x"}`, 401, `{"detail":{"status":"quota_exceeded","message":"` + secretPrompt + `"}}`, nil, "", "quota_exceeded"},

@@ -48,7 +48,9 @@ func (t *Transport) begin(req *http.Request, r route, e endpoint) (*flight, erro
 	if f.tenant == "" {
 		return nil, fmt.Errorf("%w: %s %s", ErrNoTenant, req.Method, req.URL.Path)
 	}
-	f.prepare(req)
+	if err := f.prepare(req); err != nil {
+		return nil, err
+	}
 	if t.cfg.Reserve {
 		reservation, err := t.tracker.Reserve(req.Context(), t.estimate(req, f))
 		if err != nil {

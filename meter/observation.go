@@ -84,7 +84,7 @@ func (o *observation) begins(status int, header http.Header, limit int64) {
 	}
 	o.requestID = requestID(header)
 	if cost := header.Get(characterCost); cost != "" && o.api == ElevenLabs {
-		n, err := parseCount([]byte(cost))
+		n, err := parseCredits([]byte(cost))
 		if o.credits, o.hasCredits = n, err == nil; err != nil {
 			o.fault = "character-cost " + err.Error()
 		}

@@ -2,6 +2,7 @@ package meter
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -14,11 +15,11 @@ import (
 
 // prepare reads what the request says, as far as that can be done before it is sent, and makes the request that is sent.
 // A body that can be had again is read from a copy. One that cannot is read as it is sent, or held up to heldRequest when
-// something has to be known before.
-func (f *flight) prepare(req *http.Request) {
+// something has to be known before. The error is that of the context, which ended before.
+func (f *flight) prepare(req *http.Request) error {
 	f.request = req
 	if req.Body == nil || req.Body == http.NoBody {
-		return
+		return nil
 	}
 	cfg := &f.transport.cfg
 	newScanner := func() *requestScanner {
@@ -27,7 +28,9 @@ func (f *flight) prepare(req *http.Request) {
 	f.body = &requestBody{ReadCloser: req.Body, length: req.ContentLength, newScanner: newScanner}
 	if !f.prepareCopy(req) {
 		if cfg.Reserve || cfg.AskForUsage {
-			f.body.hold()
+			if err := f.body.hold(req.Context()); err != nil {
+				return err
+			}
 		} else {
 			f.body.scanner = newScanner()
 		}
@@ -37,6 +40,7 @@ func (f *flight) prepare(req *http.Request) {
 	if insert, at := f.ask(); insert != "" {
 		f.askForUsage(insert, at)
 	}
+	return nil
 }
 
 // prepareCopy reads what the request says from a copy of its body, if it can be had. The body itself is sent as it is: a
@@ -90,19 +94,37 @@ func (b *requestBody) readAhead(body io.Reader) {
 	s := b.newScanner()
 	var err error
 	if from, ok := body.(io.WriterTo); ok { // it is in memory already
-		_, err = from.WriteTo(scanWriter(s.write))
+		_, err = from.WriteTo(limitedWriter{s})
 	} else {
 		_, err = io.Copy(scanWriter(s.write), io.LimitReader(body, s.limit+1))
 	}
-	if err == nil {
+	if err == nil || s.facts.bytes > s.limit {
 		b.found = s.finish()
 	}
 	b.known = true
 }
 
-// hold reads ahead as much as may be held, and puts it back.
-func (b *requestBody) hold() {
+// limitedWriter is a scanner that refuses what comes after its limit: a body that writes itself may be of any length.
+type limitedWriter struct{ s *requestScanner }
+
+var errRequestLimit = errors.New("meter: the request is longer than Config.RequestLimit")
+
+func (w limitedWriter) Write(p []byte) (int, error) {
+	if w.s.facts.bytes > w.s.limit {
+		return 0, errRequestLimit
+	}
+	w.s.write(p)
+	return len(p), nil
+}
+
+// hold reads ahead as much as may be held, and puts it back. A body that does not come is closed when the context ends,
+// which is what makes its Read return.
+func (b *requestBody) hold(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { _ = b.ReadCloser.Close() })
 	held, err := io.ReadAll(io.LimitReader(b.ReadCloser, heldRequest))
+	if !stop() {
+		return ctx.Err()
+	}
 	s := b.newScanner()
 	s.write(held)
 	rest := io.Reader(b.ReadCloser)
@@ -119,6 +141,7 @@ func (b *requestBody) hold() {
 		io.Reader
 		io.Closer
 	}{io.MultiReader(bytes.NewReader(held), rest), b.ReadCloser}
+	return nil
 }
 
 type brokenReader struct{ err error }

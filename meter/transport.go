@@ -51,8 +51,8 @@ func NewTransport(tracker *usage.Tracker, cfg Config) (*Transport, error) {
 	return &Transport{tracker: tracker, cfg: complete, routes: routes, strangers: make(map[string]struct{}), open: make(map[*flight]struct{})}, nil
 }
 
-// RoundTrip makes a request. Besides the errors of Config.Base it returns ErrNoTenant, and with Config.Reserve those of
-// Tracker.Reserve; the request has not been made then. An SDK may take them for a failed connection and try again, which
+// RoundTrip makes a request. Besides the errors of Config.Base it returns ErrNoTenant, that of the request's context if it
+// ends while a body is held, and with Config.Reserve those of Tracker.Reserve; the request has not been made then. An SDK may take them for a failed connection and try again, which
 // is refused again.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL == nil {
