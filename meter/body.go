@@ -75,7 +75,11 @@ func mediaType(header http.Header) string {
 		return contentType // as nearly all of them are
 	}
 	media, _, err := mime.ParseMediaType(contentType)
-	if err != nil {
+	if err != nil { // of its parameters, mostly, which nobody needs
+		media, _, _ = strings.Cut(contentType, ";")
+		media = strings.ToLower(strings.TrimSpace(media))
+	}
+	if !strings.Contains(media, "/") {
 		return ""
 	}
 	return media

@@ -75,6 +75,8 @@ func newRequestScanner(contentType, encoding string, limit int64) *requestScanne
 	switch {
 	case encoding != "" && encoding != "identity":
 		s.fault = true
+	case strings.HasPrefix(media, "multipart/") && params["boundary"] == "":
+		s.fault = true
 	case strings.HasPrefix(media, "multipart/"):
 		s.form = newFormScanner(params["boundary"], s.formValue)
 	case err == nil && !isJSON(media):

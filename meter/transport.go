@@ -130,6 +130,13 @@ func (t *Transport) Flush(ctx context.Context) error {
 	return t.out.flush(ctx)
 }
 
+// CloseIdleConnections closes those of Config.Base, as http.Client.CloseIdleConnections asks for.
+func (t *Transport) CloseIdleConnections() {
+	if base, ok := t.cfg.Base.(interface{ CloseIdleConnections() }); ok {
+		base.CloseIdleConnections()
+	}
+}
+
 // opened remembers a call that is made.
 func (t *Transport) opened(f *flight) {
 	t.mu.Lock()

@@ -1,0 +1,54 @@
+package meter_test
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/acf68eca/usage"
+	"github.com/acf68eca/usage/meter"
+)
+
+// A parameter that nobody needs does not hide what a response is.
+func TestAContentTypeWithBadParametersIsRead(t *testing.T) {
+	t.Parallel()
+	for _, contentType := range []string{
+		"text/event-stream; charset", "text/event-stream;charset=utf-8;", "Text/Event-Stream; charset=utf-8; charset=utf-8", "text/event-stream ; =",
+	} {
+		if call := parsed(t, "/v1/chat/completions", contentType, streamRequest, strings.NewReader(streamUsage+streamDone)); call.InputTokens != 24 || call.UsageUnknown != "" {
+			t.Errorf("%q: %+v", contentType, call)
+		}
+	}
+	for _, contentType := range []string{"audio/mpeg; x", "audio/mpeg;"} {
+		if call := parsed(t, "/v1/audio/speech", contentType, `{"model":"tts-1","input":"hello"}`, strings.NewReader("ID3")); call.Characters != 5 || call.UsageUnknown != "" {
+			t.Errorf("%q: %+v", contentType, call)
+		}
+	}
+	if call := parsed(t, "/v1/chat/completions", "json", chatRequest, strings.NewReader(chatAnswer)); call.InputTokens != 19 {
+		t.Errorf("%+v", call)
+	}
+}
+
+// idle is a transport that has idle connections.
+type idle struct{ closed int }
+
+func (*idle) RoundTrip(*http.Request) (*http.Response, error) { return nil, errors.ErrUnsupported }
+func (i *idle) CloseIdleConnections()                         { i.closed++ }
+
+func TestIdleConnectionsOfTheBaseAreClosed(t *testing.T) {
+	t.Parallel()
+	tracker, _ := newTracker(t, usage.Config{})
+	base := new(idle)
+	for _, base := range []http.RoundTripper{base, roundTripper(func(*http.Request) (*http.Response, error) { return nil, io.EOF })} {
+		transport, err := meter.NewTransport(tracker, meter.Config{TenantID: "acme", Base: base})
+		if err != nil {
+			t.Fatal(err)
+		}
+		(&http.Client{Transport: transport}).CloseIdleConnections()
+	}
+	if base.closed != 1 {
+		t.Errorf("closed %d times", base.closed)
+	}
+}
