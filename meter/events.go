@@ -3,8 +3,8 @@ package meter
 import "bytes"
 
 // eventScanner finds in a stream of server-sent events those that say what the call used, without reading the others:
-// it searches each piece for the name "usage" and for the end mark, and decodes only the events that have one. The first
-// events are decoded too, for the call's id and model.
+// it searches each piece for the name "usage", for the end mark and for the beginning of an error, and decodes only the
+// events that have one. The first events are decoded too, for the call's id and model.
 //
 // It keeps the part of an event that a piece breaks off, up to maxHeld bytes. An event that is longer is decoded as it
 // comes, so that none has to fit into memory.
@@ -161,11 +161,13 @@ func (s *eventScanner) search(b []byte) {
 		b = b[n:]
 		s.countFirst()
 	}
-	mark := indexOf(b, endMark)
+	mark, fault := indexFrom(b, 0, endMark), indexFrom(b, 0, errorMark)
 	for at := 0; ; {
 		found := s.nextUsage(b, at)
-		if mark >= 0 && (found < 0 || mark < found) {
-			found = mark
+		for _, other := range []int{mark, fault} {
+			if other >= 0 && (found < 0 || other < found) {
+				found = other
+			}
 		}
 		if found < 0 {
 			return
@@ -173,9 +175,10 @@ func (s *eventScanner) search(b []byte) {
 		start, end := eventAround(b, at, found)
 		s.decode(b[start:end])
 		if at = end; mark >= 0 && mark < at {
-			if mark = indexOf(b[at:], endMark); mark >= 0 {
-				mark += at
-			}
+			mark = indexFrom(b, at, endMark)
+		}
+		if fault >= 0 && fault < at {
+			fault = indexFrom(b, at, errorMark)
 		}
 	}
 }
@@ -228,9 +231,17 @@ var (
 	endMark   = []byte("DONE]")
 	usageTail = []byte(`ge"`)
 	usageHead = []byte(`"usa`)
+	// errorMark begins an event in the middle of a stream that says what went wrong.
+	errorMark = []byte(`{"error":`)
 )
 
-func indexOf(b, what []byte) int { return bytes.Index(b, what) }
+func indexFrom(b []byte, at int, what []byte) int {
+	i := bytes.Index(b[at:], what)
+	if i < 0 {
+		return -1
+	}
+	return at + i
+}
 
 // nextUsage returns where, from at on, the name "usage" stands with an object as its value, and -1 when it does not.
 // Where the value is a number or a text, whatever it is, it is not a usage.

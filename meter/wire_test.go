@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/acf68eca/usage"
 	"github.com/acf68eca/usage/meter"
@@ -50,5 +51,21 @@ func TestIdleConnectionsOfTheBaseAreClosed(t *testing.T) {
 	}
 	if base.closed != 1 {
 		t.Errorf("closed %d times", base.closed)
+	}
+}
+
+// An error in the middle of a stream is an event like the others. Its code is kept, however the stream is cut.
+func TestTheCodeOfAnErrorWithinAStreamIsKept(t *testing.T) {
+	t.Parallel()
+	stream := strings.Repeat(streamChunk, 20) + "data: {\"error\":{\"code\":\"server_error\",\"message\":\"" + secretAnswer + "\"}}\n\n"
+	for _, end := range []string{"", streamDone} {
+		call := parsed(t, "/v1/chat/completions", eventStream, streamRequest, strings.NewReader(stream+end))
+		if call.Error != "server_error" || call.UsageUnknown == "" {
+			t.Errorf("%+v", call)
+		}
+		cut := parsed(t, "/v1/chat/completions", eventStream, streamRequest, iotest.OneByteReader(strings.NewReader(stream+end)))
+		if cut.Error != call.Error || cut.UsageUnknown != call.UsageUnknown {
+			t.Errorf("cut: %+v", cut)
+		}
 	}
 }
