@@ -193,14 +193,12 @@ func (l *lineList) add(m Meter, quantity int64, unbilled bool) {
 }
 
 // promptTokens returns the size of the whole prompt, by which context tiers are chosen: uncached, cached and cache
-// writes, of every kind. It needs only what is stored, so that a record can be priced again.
-func promptTokens(lines []store.Line) int64 {
-	var sum int64
+// writes, of every kind. Lines are disjoint, so that is the sum of all that are input. It needs only what is stored, so that
+// a record can be priced again.
+func promptTokens(lines []store.Line) (sum int64) {
 	for i := range lines {
-		switch lines[i].Meter {
-		case InputTokens, InputCachedTokens, InputCacheWriteTokens, InputCacheWrite12hTokens,
-			InputAudioTokens, InputAudioCachedTokens, InputImageTokens, InputImageCachedTokens:
-			sum += lines[i].Quantity
+		if l := &lines[i]; !l.Unbilled && strings.HasPrefix(string(l.Meter), "input_") && countsTokens(l.Meter) {
+			sum, _ = store.Add(sum, max(l.Quantity, 0))
 		}
 	}
 	return sum

@@ -160,9 +160,6 @@ func (b *PriceBook) price(q *PriceQuery, lines []Line) (sum Money, err error) {
 	for i := range lines {
 		l := &lines[i]
 		l.Rate, l.Cost = Rate{}, 0
-		if l.Unbilled {
-			continue
-		}
 		if err := c.charge(q, l, &sum); err != nil {
 			clearPrices(lines)
 			return 0, err
@@ -181,6 +178,9 @@ func clearPrices(lines []Line) {
 func (c *pricedCall) charge(q *PriceQuery, l *Line, sum *Money) error {
 	if l.Quantity < 0 {
 		return &InvalidError{Faults: []Fault{{Field: string(l.Meter), Problem: "is negative"}}}
+	}
+	if l.Unbilled {
+		return nil
 	}
 	row, unfound := c.find(l.Meter)
 	if row == nil {

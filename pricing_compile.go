@@ -63,7 +63,6 @@ func (m *meterPrices) sort() {
 	for _, set := range m.sets {
 		slices.SortStableFunc(set.rows, compareRank)
 	}
-	slices.SortStableFunc(m.sets, func(a, b priceSet) int { return compareLimits(&a.priceLimits, &b.priceLimits) })
 	slices.SortStableFunc(m.redirects, compareRank)
 	for i := range m.sets {
 		if set := &m.sets[i]; set.tier == "" && !set.batch {
@@ -81,17 +80,6 @@ func (s *priceSet) unconditional() (rows []*priceRow) {
 	}
 	slices.SortFunc(rows, func(a, b *priceRow) int { return cmp.Compare(b.from, a.from) })
 	return rows
-}
-
-// compareLimits puts what most calls ask for first: small prompts in no tier and no batch.
-func compareLimits(a, b *priceLimits) int {
-	batch := func(l *priceLimits) int {
-		if l.batch {
-			return 1
-		}
-		return 0
-	}
-	return cmp.Or(cmp.Compare(batch(a), batch(b)), cmp.Compare(a.tier, b.tier), cmp.Compare(a.above, b.above))
 }
 
 func compareRank(a, b priceRow) int {

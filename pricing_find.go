@@ -24,7 +24,7 @@ type (
 	// meterPrices are the prices of one meter of one model.
 	meterPrices struct {
 		meter Meter
-		// plain has the rows that apply to a call without conditions, the newest first: what is found without a search.
+		// plain has the rows that apply to a call without conditions, the newest first: what most calls are charged by.
 		plain []*priceRow
 		// tiers are the context sizes that the model has prices for, the largest first.
 		tiers []contextTier
@@ -72,7 +72,7 @@ type pricedCall struct {
 	tier       string
 	batch      bool
 	conditions Conditions
-	// plain says that no condition is of any consequence: no tier, no batch, nothing else.
+	// plain says that the call has no conditions, or the default tier as its only one.
 	plain bool
 }
 

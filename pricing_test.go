@@ -215,6 +215,7 @@ func TestPriceRefuses(t *testing.T) {
 		"a cost past the ledger":            {{Meter: Requests, Quantity: 10_000}},
 		"a sum past the ledger":             {{Meter: Requests, Quantity: 9_000}, {Meter: Requests, Quantity: 9_000}},
 		"a quantity past its pulse":         {{Meter: Requests, Quantity: math.MaxInt64}},
+		"a line that is not charged":        {{Meter: Requests, Quantity: 1}, {Meter: Requests, Quantity: -1, Unbilled: true}},
 		"an earlier line keeps no cost too": {{Meter: Requests, Quantity: 1}, {Meter: Requests, Quantity: -1}},
 	} {
 		t.Run(promise, func(t *testing.T) {
@@ -452,6 +453,17 @@ func exactCost(quantity, amount, per, pulse int64) *big.Int {
 		floor.Add(floor, big.NewInt(1))
 	}
 	return floor
+}
+
+func TestAHostsOwnInputCountsInThePrompt(t *testing.T) {
+	t.Parallel()
+	price := func(meter Meter, amount string, above int64) Price {
+		return Price{Provider: "acme", Meter: meter, Amount: usd(amount), Per: PerMillion, AboveInputTokens: above}
+	}
+	book := mustBook(t)(NewPriceBook(price(InputTokens, "1", 0), price(InputTokens, "2", 200_000),
+		price("input_video_tokens", "1", 0), price("input_video_tokens", "2", 200_000)))
+	wantCost(t, book, PriceQuery{Provider: "acme"}, linesOf(InputTokens, 150_000, Meter("input_video_tokens"), 50_000), "0.2")
+	wantCost(t, book, PriceQuery{Provider: "acme"}, linesOf(InputTokens, 150_000, Meter("input_video_tokens"), 50_001), "0.400002")
 }
 
 func BenchmarkPrice(b *testing.B) {

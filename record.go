@@ -74,7 +74,7 @@ func apart(lines []Line) (charged []Line, unbilled Quantities) {
 	if !slices.ContainsFunc(lines, func(l Line) bool { return l.Unbilled }) {
 		return lines, nil
 	}
-	unbilled = make(Quantities)
+	charged, unbilled = make([]Line, 0, len(lines)), make(Quantities)
 	for _, line := range lines {
 		if line.Unbilled {
 			unbilled[line.Meter] = line.Quantity

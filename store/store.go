@@ -51,8 +51,8 @@ type Store interface {
 
 	// Hold takes holds. For each of them, in order, decide is called with the standing of its tenant, which has the
 	// holds taken before it; what decide returns is the hold's own result, and only a hold that got nil is taken.
-	// A hold whose id the tenant has had before gets a *ConflictError with the field "ID". Tenants that do not exist are created. All holds that were taken are committed together; the last error means
-	// that none was.
+	// A hold whose id the tenant has had before gets a *ConflictError with the field "ID". Tenants that do not exist are
+	// created. All holds that were taken are committed together; the last error means that none was.
 	Hold(ctx context.Context, now time.Time, holds []Hold, decide Decide) ([]error, error)
 
 	// Release frees a hold. Releasing one that is released or has expired does nothing. It returns ErrNotFound when

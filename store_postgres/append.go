@@ -260,6 +260,7 @@ func (a *adder) refuse(r *store.Record, err error) (store.Outcome, error) {
 func refuse(r *store.Record, err error) (store.Outcome, error) {
 	var hold *store.HoldError
 	if errors.As(err, &hold) || errors.Is(err, store.ErrOverflow) {
+		r.Settlement, r.Overage = "", 0 // nothing has become of the hold
 		return store.Outcome{Record: r, Err: err}, nil
 	}
 	return store.Outcome{}, err

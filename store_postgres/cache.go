@@ -142,7 +142,10 @@ func (n *tenant) dayAt(at time.Time) (day, month *period, known bool) {
 // changes neither.
 func (n *tenant) count(model int32, r *store.Record, add func(*store.Total, *store.Record) bool) error {
 	day, month, _ := n.dayAt(r.At)
-	ofMonth := month.byModel[model]
+	ofMonth, ofDay := month.byModel[model], day.byModel[model]
+	if ofMonth == nil && ofDay != nil {
+		return fmt.Errorf("a day without its month: %w", store.ErrCorrupt)
+	}
 	if ofMonth == nil {
 		ofMonth = &total{model: model, Total: store.Total{
 			TenantID: n.row.ID, Window: store.Month, Start: month.Start, Provider: r.Provider, Model: r.Model,
@@ -152,7 +155,6 @@ func (n *tenant) count(model int32, r *store.Record, add func(*store.Total, *sto
 	if !add(&ofMonth.Total, r) {
 		return store.ErrOverflow
 	}
-	ofDay := day.byModel[model]
 	if ofDay == nil {
 		ofDay = &total{model: model, Total: store.Total{
 			TenantID: n.row.ID, Window: store.Day, Start: day.Start, Provider: r.Provider, Model: r.Model,

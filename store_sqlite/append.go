@@ -154,6 +154,7 @@ func (t *tx) append(ctx context.Context, n *tenant, r *store.Record) (store.Outc
 func refuse(r *store.Record, err error) (store.Outcome, error) {
 	var hold *store.HoldError
 	if errors.As(err, &hold) || errors.Is(err, store.ErrOverflow) {
+		r.Settlement, r.Overage = "", 0 // nothing has become of the hold
 		return store.Outcome{Record: r, Err: err}, nil
 	}
 	return store.Outcome{}, err
@@ -284,7 +285,7 @@ func (t *tx) reprice(ctx context.Context, n *tenant, r *store.Record) (store.Out
 		return store.Outcome{}, err
 	}
 	if err := t.count(ctx, n, model, stored, (*store.Total).Price); err != nil {
-		return refuse(stored, err)
+		return refuse(r, err)
 	}
 	lines, err := t.packLines(ctx, stored.Lines)
 	if err != nil {

@@ -213,7 +213,10 @@ func (t *tx) count(ctx context.Context, n *tenant, model int64, r *store.Record,
 	if err != nil {
 		return err
 	}
-	ofMonth := month.byModel[model]
+	ofMonth, ofDay := month.byModel[model], day.byModel[model]
+	if ofMonth == nil && ofDay != nil {
+		return fmt.Errorf("a day without its month: %w", store.ErrCorrupt)
+	}
 	if ofMonth == nil {
 		ofMonth = &total{model: model, Total: store.Total{
 			TenantID: n.row.ID, Window: store.Month, Start: month.Start, Provider: r.Provider, Model: r.Model,
@@ -223,7 +226,6 @@ func (t *tx) count(ctx context.Context, n *tenant, model int64, r *store.Record,
 	if !add(&ofMonth.Total, r) {
 		return store.ErrOverflow
 	}
-	ofDay := day.byModel[model]
 	if ofDay == nil {
 		ofDay = &total{model: model, Total: store.Total{
 			TenantID: n.row.ID, Window: store.Day, Start: day.Start, Provider: r.Provider, Model: r.Model,

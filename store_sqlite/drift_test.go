@@ -173,6 +173,20 @@ func TestVerifyNamesWhatWasChanged(t *testing.T) {
 	}
 }
 
+// A month that somebody deleted while its days have rows of their own is damage to be told of, not to be added to.
+func TestADayWithoutItsMonthIsCorrupt(t *testing.T) {
+	t.Parallel()
+	path := newFile(t)
+	h := open(t, path)
+	late := noon().AddDate(0, 0, -2)
+	h.add(call(acme, "a", late, 1), call(acme, "b", noon(), 1))
+	run(t, foreign(t, path), "DELETE FROM usage_months WHERE tenant = 1")
+	is(t, "Append", h.try(call(acme, "c", late, 1)), store.ErrCorrupt)
+	h.must("Rebuild", h.Rebuild(t.Context(), acme))
+	h.add(call(acme, "c", late, 1))
+	h.healthy()
+}
+
 func (h *handle) verify(what, tenant string, want []store.Drift) {
 	h.t.Helper()
 	got, err := h.Verify(h.t.Context(), tenant)

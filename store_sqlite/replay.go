@@ -13,10 +13,10 @@ import (
 // many: after a duplicate, the next records are looked up before they are inserted, several in one query.
 type replay struct {
 	on bool
-	// records and order are those of the batch, from the one at hand on.
+	// records are those of the batch, and order their order, from the one at hand on.
 	records []*store.Record
 	order   []int
-	// looked has the records that were looked up, each with the stored one of its id, nil when there is none.
+	// looked has the records that were looked up, each with the stored one of its id, nil when there was none then.
 	looked map[*store.Record]*store.Record
 }
 

@@ -217,7 +217,7 @@ type tx struct {
 	shown   store.Standing
 	packed  []byte
 	replay  replay
-	// lastRecord is the number of the record that was added last, 0 when none was.
+	// lastRecord is the number of the record that was added last, even if it was taken back; 0 when none was.
 	lastRecord int64
 }
 

@@ -71,6 +71,9 @@ func overflowKeepsNothing(t *testing.T, l *ledger) {
 		if !errors.Is(o.Err, store.ErrOverflow) {
 			t.Errorf("error %v, want ErrOverflow", o.Err)
 		}
+		if o.Record.Settlement != "" || o.Record.Overage != 0 {
+			t.Errorf("the refused record says that its hold was %s, with an overage of %d", o.Record.Settlement, o.Record.Overage)
+		}
 		equal(t, "alerts", o.Alerts, nil)
 	})
 	other := with(call(acme, "other", noon(), 5), func(r *store.Record) { r.Model = "gpt-5" })
