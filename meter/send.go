@@ -120,7 +120,7 @@ func (w limitedWriter) Write(p []byte) (int, error) {
 // hold reads ahead as much as may be held, and puts it back. A body that does not come is closed when the context ends,
 // which is what makes its Read return.
 func (b *requestBody) hold(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() { _ = b.ReadCloser.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = b.Close() })
 	held, err := io.ReadAll(io.LimitReader(b.ReadCloser, heldRequest))
 	if !stop() {
 		return ctx.Err()

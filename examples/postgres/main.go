@@ -26,6 +26,9 @@ func main() {
 		check(work(ctx, dsn, os.Args[1]))
 		return
 	}
+	if dsn == "" {
+		log.Fatal("set USAGE_POSTGRES_DSN to a server: postgres://user:password@host/db")
+	}
 	check(share(ctx, dsn, os.Stdout))
 }
 
