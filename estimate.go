@@ -44,7 +44,13 @@ const maxExpiry = 366 * 24 * time.Hour
 
 // hold returns the estimate as a hold without price, ID, CreatedAt and ExpiresAt, and the query for its price without
 // its time: the tracker has the clock and the book.
-func (e Estimate) hold() (store.Hold, PriceQuery, error) {
+func (e Estimate) hold() (hold store.Hold, query PriceQuery, err error) {
+	err = e.ask(&hold, &query, nil)
+	return hold, query, err
+}
+
+// ask is hold without an allocation, when the lines have room in the buffer and nothing is wrong.
+func (e *Estimate) ask(hold *store.Hold, query *PriceQuery, buffer lineList) error {
 	var f faults
 	f.id("TenantID", e.TenantID)
 	f.text("ID", e.ID, maxID)
@@ -55,27 +61,29 @@ func (e Estimate) hold() (store.Hold, PriceQuery, error) {
 		f.add("ExpiresIn", "is longer than 366 days")
 	}
 	f.text("Owner", e.Owner, maxID)
-	lines, conditions := e.lines(&f), e.conditions(&f)
+	lines, conditions := e.lines(&f, buffer), e.conditions(&f)
 	if err := f.err(); err != nil {
-		return store.Hold{}, PriceQuery{}, err
+		return err
 	}
-	hold := store.Hold{TenantID: e.TenantID, ID: e.ID, Provider: e.Provider, Model: e.Model, Lines: lines, Owner: e.Owner}
-	query := PriceQuery{Provider: e.Provider, Model: e.Model, Conditions: conditions, PromptTokens: promptTokens(lines)}
-	return hold, query, nil
+	*hold = store.Hold{TenantID: e.TenantID, ID: e.ID, Provider: e.Provider, Model: e.Model, Lines: lines, Owner: e.Owner}
+	*query = PriceQuery{Provider: e.Provider, Model: e.Model, Conditions: conditions, PromptTokens: promptTokens(lines)}
+	return nil
 }
 
-func (e *Estimate) lines(f *faults) []store.Line {
+func (e *Estimate) lines(f *faults, l lineList) []store.Line {
 	f.quantity("InputTokens", e.InputTokens)
 	f.quantity("OutputTokens", e.OutputTokens)
 	f.quantity("Characters", e.Characters)
 	f.duration("Audio", e.Audio)
 	f.duration("CallTime", e.CallTime)
-	var l lineList
 	l.bill(InputTokens, e.InputTokens)
 	l.bill(OutputTokens, e.OutputTokens)
 	l.bill(Characters, e.Characters)
 	l.bill(AudioTime, milliseconds(e.Audio))
 	l.bill(CallTime, milliseconds(e.CallTime))
+	if len(e.Quantities) == 0 {
+		return l
+	}
 	fields := l
 	for _, meter := range e.Quantities.meters(f, "Quantities") {
 		if slices.ContainsFunc(fields, func(line store.Line) bool { return line.Meter == meter }) {

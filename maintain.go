@@ -27,7 +27,9 @@ func (t *Tracker) Rebuild(ctx context.Context, tenantID string) error {
 	if err := checkTenant(tenantID); err != nil {
 		return err
 	}
-	return t.store.Rebuild(ctx, tenantID)
+	err := t.store.Rebuild(ctx, tenantID)
+	t.standings.forget(tenantID)
+	return err
 }
 
 // RepriceFilter selects records of one tenant by when they happened.
@@ -63,7 +65,9 @@ func (t *Tracker) Reprice(ctx context.Context, filter RepriceFilter) (done Repri
 		if err != nil {
 			return done, errors.Join(append(refused, err)...)
 		}
-		outcomes, err := t.store.Reprice(ctx, t.now(), priceable(book, rows), judge)
+		w := t.standings.witness()
+		outcomes, err := t.store.Reprice(ctx, t.now(), priceable(book, rows), w.judgeRepriced)
+		w.done(err)
 		if err != nil {
 			return done, errors.Join(append(refused, err)...)
 		}

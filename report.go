@@ -59,12 +59,13 @@ type ModelUsage struct {
 // LimitUsage is where a tenant stands with a limit, in the unit of the limit's Max.
 type LimitUsage struct {
 	Limit Limit
-	// Period is the one that the limit counts in now.
+	// Period is the one that the limit counts in now. That of a rate is from now until all of its burst is there again.
 	Period Period
-	// Used is what calls have used, and Held what live reservations hold besides.
+	// Used is what calls have used, and Held what live reservations hold besides. Of a rate, Used is what of its burst is
+	// taken now, a started unit whole, and Held is zero.
 	Used, Held decimal.Decimal
-	// Percent is Used in percent of the limit's Max, rounded half-even at 4 digits; 100 when Max is zero and something
-	// was used.
+	// Percent is Used in percent of the limit's Max, or of a rate's burst, rounded half-even at 4 digits; 100 when Max is
+	// zero and something was used.
 	Percent decimal.Decimal
 }
 
@@ -89,18 +90,22 @@ func (t *Tracker) GetCurrentUsage(ctx context.Context, tenantID string) (*Usage,
 		return nil, err
 	}
 	usage := usageOf(tenantID, standing.Month, standing.MonthTotals)
-	for i := range standing.Quota.Limits {
-		usage.Limits = append(usage.Limits, limitUsage(&standing, &standing.Quota.Limits[i]))
+	stand := standOf(&standing)
+	for i := range stand.limits {
+		usage.Limits = append(usage.Limits, limitUsage(&stand.limits[i], stand.period(&stand.limits[i], standing.At)))
 	}
 	return usage, nil
 }
 
-func limitUsage(s *store.Standing, l *store.Limit) LimitUsage {
-	used := used(s, l)
-	return LimitUsage{
-		Limit: limitOf(*l), Period: periodOf(s, l.Per), Used: unitsOf(l.Meter, used),
-		Held: unitsOf(l.Meter, held(s, l)), Percent: percentOf(used, l.Max),
+func limitUsage(l *limitStand, period Period) LimitUsage {
+	usage := LimitUsage{Limit: limitOf(l.Limit), Period: period, Held: unitsOf(l.Meter, l.held)}
+	used, most := l.used, l.Max
+	if l.Per.IsRate() {
+		r := rateOf(&l.Limit)
+		used, most = r.burst-r.take(l.arrival, period.Start, 0).remaining, r.burst
 	}
+	usage.Used, usage.Percent = unitsOf(l.Meter, used), percentOf(used, most)
+	return usage
 }
 
 // percentOf returns a in percent of b, with 4 fraction digits.

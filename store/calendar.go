@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Window is the length of the periods that usage is totalled and limited by.
+// Window is the length of the periods that usage is totalled and limited by, or of a rate (Minute, Second).
 type Window string
 
 // The windows of totals and limits. Both follow the tenant's time zone; a month starts on its billing day.

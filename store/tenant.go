@@ -41,8 +41,11 @@ type Limit struct {
 	Meter Meter
 	// Per is the window. Defaults to Month.
 	Per Window
-	// Max is the most that may be used, in the metric's own whole unit (picodollars for cost).
+	// Max is the most that may be used, in the metric's own whole unit (picodollars for cost). Of a rate it is how much
+	// each window gives.
 	Max int64
+	// Burst is the most that a rate gives at once; 0 is Max.
+	Burst int64
 	// Soft limits raise alerts and refuse nothing.
 	Soft bool
 }

@@ -240,7 +240,17 @@ func (s *Store) standing(ctx context.Context, q queryer, n *tenant, at time.Time
 	if err != nil {
 		return standing, err
 	}
-	standing.Holds = holds
+	var held store.Held
+	for _, hold := range holds {
+		held.Add(hold)
+		if standing.HeldUntil.IsZero() || hold.ExpiresAt.Before(standing.HeldUntil) {
+			standing.HeldUntil = hold.ExpiresAt
+		}
+	}
+	standing.Holds, standing.Held = holds, held.Totals()
+	if standing.Arrivals, err = selectArrivals(ctx, q, n); err != nil {
+		return standing, err
+	}
 	standing.Alerts, err = selectCurrentAlerts(ctx, q, n, at)
 	return standing, err
 }

@@ -41,7 +41,7 @@ func writes(alertID string) []method {
 			_, err := s.Hold(ctx, noon(), []store.Hold{hold(acme, "i", noon(), time.Hour, 1), hold("new 2", "i", noon(), time.Hour, 1)}, admit)
 			return err
 		}},
-		{"Release", func(ctx context.Context, s store.Store) error { return s.Release(ctx, noon(), acme, "h") }},
+		{"Release", func(ctx context.Context, s store.Store) error { return s.Release(ctx, noon(), acme, "h", keep) }},
 		{"SetTenant", func(ctx context.Context, s store.Store) error {
 			return s.SetTenant(ctx, noon(), store.Tenant{ID: acme, Name: "Acme", TimeZone: "Asia/Kolkata", BillingDay: 31})
 		}},

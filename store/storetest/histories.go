@@ -161,7 +161,7 @@ func (h *history) hold(t *rapid.T) {
 func (h *history) release(t *rapid.T) {
 	tenant := h.tenantID(t)
 	id := h.holdID(t, tenant)
-	got := h.handle(t).Release(h.handles[0].t.Context(), h.now, tenant, id)
+	got := h.handle(t).Release(h.handles[0].t.Context(), h.now, tenant, id, keep)
 	sameError(t, got, h.model.release(tenant, id))
 }
 
@@ -286,7 +286,8 @@ func sameError(t *rapid.T, got, want error) {
 }
 
 // thresholds is the Judge of the histories: the shares of each limit on cost, and models without a price.
-func thresholds(s *store.Standing, added []*store.Record) (alerts []store.Alert) {
+func thresholds(s *store.Standing, added []*store.Record) store.Judgement {
+	var alerts []store.Alert
 	for _, limit := range s.Quota.Limits {
 		period, used := used(s, limit)
 		for _, percent := range s.Quota.AlertPercents {
@@ -305,7 +306,7 @@ func thresholds(s *store.Standing, added []*store.Record) (alerts []store.Alert)
 			}})
 		}
 	}
-	return alerts
+	return store.Judgement{Alerts: alerts}
 }
 
 // used is what counts for a limit on cost, and the period in which it does.
@@ -324,14 +325,14 @@ func used(s *store.Standing, limit store.Limit) (store.Period, int64) {
 }
 
 // withinLimits is the Decide of the histories: hard limits on cost with what is held, and no suspension.
-func withinLimits(s *store.Standing, h *store.Hold) error {
+func withinLimits(s *store.Standing, h *store.Hold) store.Verdict {
 	if s.Tenant.Suspended != "" {
-		return errRefused
+		return store.Verdict{Refusal: errRefused}
 	}
 	for _, limit := range s.Quota.Limits {
 		if _, used := used(s, limit); !limit.Soft && used+int64(heldCost(s)+h.Cost) > limit.Max {
-			return errRefused
+			return store.Verdict{Refusal: errRefused}
 		}
 	}
-	return nil
+	return store.Verdict{}
 }

@@ -70,7 +70,7 @@ func (m *model) judge(outcomes []store.Outcome, judge store.Judge) {
 	for id, i := range last {
 		t := m.tenant(id)
 		s := t.standing(m.now)
-		outcomes[i].Alerts = t.raise(m.now, judge(&s, added[id]))
+		outcomes[i].Alerts = t.raise(m.now, judge(&s, added[id]).Alerts)
 	}
 }
 
@@ -163,7 +163,7 @@ func (m *model) take(holds []store.Hold, decide store.Decide) []error {
 	for i, h := range holds {
 		t := m.tenant(h.TenantID)
 		s := t.standing(m.now)
-		if results[i] = decide(&s, &h); results[i] == nil {
+		if results[i] = decide(&s, &h).Refusal; results[i] == nil {
 			t.holds = append(t.holds, &modelHold{Hold: h})
 		}
 	}
@@ -200,7 +200,7 @@ func (m *model) setQuota(q store.Quota, judge store.Judge) []store.Alert {
 	t := m.tenant(q.TenantID)
 	t.quota = q
 	s := t.standing(m.now)
-	return t.raise(m.now, judge(&s, nil))
+	return t.raise(m.now, judge(&s, nil).Alerts)
 }
 
 func (t *modelTenant) calendar() store.Calendar {
@@ -222,6 +222,7 @@ func (t *modelTenant) standing(at time.Time) store.Standing {
 			s.Holds = append(s.Holds, &h.Hold)
 		}
 	}
+	s.Held, s.HeldUntil = heldUp(s.Holds)
 	for _, a := range t.alerts {
 		if a.PeriodStart.Equal(c.Period(a.Per, at).Start) {
 			s.Alerts = append(s.Alerts, &a)

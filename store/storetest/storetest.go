@@ -31,6 +31,7 @@ func Run(t *testing.T, newDB func(t testing.TB) Open) {
 		{"totals", totalPromises()},
 		{"periods", periodPromises()},
 		{"holds", holdPromises()},
+		{"rates", ratePromises()},
 		{"standings", standingPromises()},
 		{"quotas", quotaPromises()},
 		{"alerts", alertPromises()},

@@ -109,10 +109,24 @@ CREATE TABLE usage_holds (
 	expires_at INTEGER NOT NULL,
 	released   INTEGER NOT NULL DEFAULT 0,
 	record     TEXT    NOT NULL DEFAULT '',  -- id of the record that settled it
+	arrivals   TEXT,                         -- JSON of the arrivals that it set; NULL when it set none
 	PRIMARY KEY (tenant, id)
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX usage_holds_open ON usage_holds (tenant, expires_at) WHERE released = 0 AND record = '';
+
+-- How far the limits per minute and second are taken: one theoretical arrival time for each thing that a rate counts.
+CREATE TABLE usage_arrivals (
+	tenant   INTEGER NOT NULL,
+	provider TEXT    NOT NULL,               -- of the limit; empty is all
+	model    TEXT    NOT NULL,
+	meter    TEXT    NOT NULL,
+	per      TEXT    NOT NULL,
+	at       INTEGER NOT NULL,
+	rest     INTEGER NOT NULL,               -- part of a microsecond, in the rule's own unit
+	taken    INTEGER NOT NULL,               -- units ever taken
+	PRIMARY KEY (tenant, provider, model, meter, per)
+) STRICT, WITHOUT ROWID;
 
 -- The id of an alert is made from what makes it the same alert, so the primary key keeps it to one.
 CREATE TABLE usage_alerts (
