@@ -25,23 +25,21 @@ import (
 // room at all, whatever is asked; what just fits is let through. A rate lets through what asks nothing of it. Soft limits
 // refuse nothing.
 func (t *Tracker) CheckQuota(ctx context.Context, estimate Estimate) error {
-	var buffer [8]store.Line // so that what is admitted costs no allocation
-	var query PriceQuery
-	var asked store.Hold
-	if err := estimate.ask(&asked, &query, buffer[:0]); err != nil {
+	var buffer fieldLines
+	asked, query, err := estimate.ask(&buffer)
+	if err != nil {
 		return err
 	}
 	now := t.now()
-	s := t.standings.fresh(asked.TenantID, now)
+	s := t.standings.fresh(estimate.TenantID, now)
 	if s == nil {
-		var err error
-		if s, err = t.stand(ctx, asked.TenantID); err != nil {
+		if s, err = t.stand(ctx, estimate.TenantID); err != nil {
 			return err
 		}
 	}
 	if s.limitsCost(&asked) {
 		query.At = now
-		cost, err := t.prices.Load().of(asked.TenantID).price(&query, asked.Lines)
+		cost, err := t.prices.Load().of(estimate.TenantID).price(&query, asked.Lines)
 		if err != nil && !errors.Is(err, ErrUnpriced) {
 			return err
 		}

@@ -44,13 +44,13 @@ const maxExpiry = 366 * 24 * time.Hour
 
 // hold returns the estimate as a hold without price, ID, CreatedAt and ExpiresAt, and the query for its price without
 // its time: the tracker has the clock and the book.
-func (e Estimate) hold() (hold store.Hold, query PriceQuery, err error) {
-	err = e.ask(&hold, &query, nil)
-	return hold, query, err
-}
+func (e Estimate) hold() (store.Hold, PriceQuery, error) { return e.ask(new(fieldLines)) }
 
-// ask is hold without an allocation, when the lines have room in the buffer and nothing is wrong.
-func (e *Estimate) ask(hold *store.Hold, query *PriceQuery, buffer lineList) error {
+// fieldLines has room for the lines of the fields that an estimate has.
+type fieldLines [5]store.Line
+
+// ask is hold with the lines in a buffer, so that it makes no allocation when nothing is wrong and there are no Quantities.
+func (e *Estimate) ask(buffer *fieldLines) (hold store.Hold, query PriceQuery, err error) {
 	var f faults
 	f.id("TenantID", e.TenantID)
 	f.text("ID", e.ID, maxID)
@@ -63,27 +63,40 @@ func (e *Estimate) ask(hold *store.Hold, query *PriceQuery, buffer lineList) err
 	f.text("Owner", e.Owner, maxID)
 	lines, conditions := e.lines(&f, buffer), e.conditions(&f)
 	if err := f.err(); err != nil {
-		return err
+		return hold, query, err
 	}
-	*hold = store.Hold{TenantID: e.TenantID, ID: e.ID, Provider: e.Provider, Model: e.Model, Lines: lines, Owner: e.Owner}
-	*query = PriceQuery{Provider: e.Provider, Model: e.Model, Conditions: conditions, PromptTokens: promptTokens(lines)}
-	return nil
+	hold = store.Hold{TenantID: e.TenantID, ID: e.ID, Provider: e.Provider, Model: e.Model, Lines: lines, Owner: e.Owner}
+	query = PriceQuery{Provider: e.Provider, Model: e.Model, Conditions: conditions, PromptTokens: promptTokens(lines)}
+	return hold, query, nil
 }
 
-func (e *Estimate) lines(f *faults, l lineList) []store.Line {
+func (e *Estimate) lines(f *faults, buffer *fieldLines) []store.Line {
 	f.quantity("InputTokens", e.InputTokens)
 	f.quantity("OutputTokens", e.OutputTokens)
 	f.quantity("Characters", e.Characters)
 	f.duration("Audio", e.Audio)
 	f.duration("CallTime", e.CallTime)
-	l.bill(InputTokens, e.InputTokens)
-	l.bill(OutputTokens, e.OutputTokens)
-	l.bill(Characters, e.Characters)
-	l.bill(AudioTime, milliseconds(e.Audio))
-	l.bill(CallTime, milliseconds(e.CallTime))
-	if len(e.Quantities) == 0 {
-		return l
+	n := 0
+	for _, field := range [...]store.Line{
+		{Meter: InputTokens, Quantity: e.InputTokens}, {Meter: OutputTokens, Quantity: e.OutputTokens},
+		{Meter: Characters, Quantity: e.Characters}, {Meter: AudioTime, Quantity: milliseconds(e.Audio)},
+		{Meter: CallTime, Quantity: milliseconds(e.CallTime)},
+	} {
+		if field.Quantity != 0 {
+			buffer[n] = field
+			n++
+		}
 	}
+	switch {
+	case len(e.Quantities) > 0:
+		return e.addQuantities(f, slices.Clone(buffer[:n]))
+	case n == 0:
+		return nil
+	}
+	return buffer[:n]
+}
+
+func (e *Estimate) addQuantities(f *faults, l lineList) []store.Line {
 	fields := l
 	for _, meter := range e.Quantities.meters(f, "Quantities") {
 		if slices.ContainsFunc(fields, func(line store.Line) bool { return line.Meter == meter }) {
