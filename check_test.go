@@ -267,9 +267,11 @@ func benchCheck(t testing.TB) (*usage.Tracker, usage.Estimate) {
 func BenchmarkCheckQuota(b *testing.B) {
 	tracker, estimate := benchCheck(b)
 	b.ReportAllocs()
+	cpu := cpuTime()
 	for b.Loop() {
 		if err := tracker.CheckQuota(context.Background(), estimate); err != nil {
 			b.Fatal(err)
 		}
 	}
+	b.ReportMetric(float64((cpuTime()-cpu).Nanoseconds())/float64(b.N), "cpu-ns/op")
 }

@@ -318,6 +318,35 @@ func ExampleTracker_CheckQuota() {
 	// left: 0.0075
 }
 
+func ExampleLimit_rate() {
+	ctx := context.Background()
+	tracker, done := exampleTracker(usage.Config{})
+	defer done()
+
+	check(tracker.SetQuota(ctx, usage.Quota{TenantID: "acme", Limits: []usage.Limit{
+		{Provider: usage.OpenAI, Meter: usage.Calls, Per: usage.Minute, Max: usd("60"), Burst: 2},
+		{Provider: usage.OpenAI, Meter: usage.Tokens, Per: usage.Minute, Max: usd("90000")},
+	}}))
+	worst := usage.Estimate{TenantID: "acme", Provider: usage.OpenAI, Model: "gpt-4", InputTokens: 150, OutputTokens: 450}
+	for range 3 {
+		_, err := tracker.Reserve(ctx, worst)
+		var refusal *usage.QuotaError
+		if errors.As(err, &refusal) { // 429 Too Many Requests
+			fmt.Println("Retry-After:", refusal.RetryAfter, "remaining:", refusal.Remaining)
+			continue
+		}
+		fmt.Println("reserved", err == nil)
+	}
+	worst.OutputTokens = 100_000
+	_, err := tracker.Reserve(ctx, worst)
+	fmt.Println("never fits:", errors.Is(err, usage.ErrExceedsBurst))
+	// Output:
+	// reserved true
+	// reserved true
+	// Retry-After: 1s remaining: 0
+	// never fits: true
+}
+
 func ExampleTracker_Reserve() {
 	ctx := context.Background()
 	tracker, done := exampleTracker(usage.Config{})

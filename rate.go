@@ -54,7 +54,7 @@ type pace struct {
 
 // take asks for n units at an instant. All of them are taken or none.
 func (r rate) take(a store.Arrival, now time.Time, n int64) pace {
-	level, full := r.level(a, now), r.burst*r.window
+	level, full := r.level(&a, now), r.burst*r.window
 	p := pace{arrival: a}
 	switch {
 	case n > r.burst:
@@ -67,6 +67,11 @@ func (r rate) take(a store.Arrival, now time.Time, n int64) pace {
 	}
 	p.remaining, p.reset = (full-level)/r.window, r.leak(level)
 	return p
+}
+
+// fits reports whether take would give n units, without what take says besides.
+func (r rate) fits(a *store.Arrival, now time.Time, n int64) bool {
+	return n <= r.burst && (n == 0 || n*r.window <= r.burst*r.window-r.level(a, now))
 }
 
 // add counts n units that were used at an instant whether there was room or not; over says that there was none. A bucket
@@ -86,7 +91,7 @@ func (r rate) add(a store.Arrival, at, now time.Time, n int64) (arrival store.Ar
 			from = a.At
 		}
 	}
-	level := r.level(a, from)
+	level := r.level(&a, from)
 	over = n > r.burst || n*r.window > full-level
 	return r.at(a, from, min(full, level+min(n, r.burst)*r.window), n), over
 }
@@ -99,7 +104,7 @@ func (r rate) refund(a, then store.Arrival, now time.Time, n int64) store.Arriva
 	if r.max == 0 || later < 0 || later > r.burst {
 		return a
 	}
-	level := r.level(a, now)
+	level := r.level(&a, now)
 	back := min(level-later*r.window, min(n, r.burst)*r.window)
 	if back <= 0 {
 		return a
@@ -109,7 +114,7 @@ func (r rate) refund(a, then store.Arrival, now time.Time, n int64) store.Arriva
 
 // level is how many parts are in the bucket: at most a full one, whatever the limit or the clock was when the arrival was
 // set. The arrival is thereby clamped to now and the time that a full bucket takes.
-func (r rate) level(a store.Arrival, now time.Time) int64 {
+func (r rate) level(a *store.Arrival, now time.Time) int64 {
 	full := r.burst * r.window
 	if r.max == 0 || a.At.IsZero() {
 		return 0

@@ -113,8 +113,11 @@ func (s *stand) tooFast(now time.Time, h *store.Hold) error {
 		if l.Soft || !l.Per.IsRate() || !applies(&l.Limit, h.Provider, h.Model) {
 			continue
 		}
+		if rateOf(&l.Limit).fits(&l.arrival, now, heldOf(l.Meter, h)) {
+			continue
+		}
 		p := rateOf(&l.Limit).take(l.arrival, now, heldOf(l.Meter, h))
-		if p.denied && !longest.never && (slowest == nil || p.never || p.retry > longest.retry) {
+		if !longest.never && (slowest == nil || p.never || p.retry > longest.retry) {
 			slowest, longest = l, p
 		}
 	}
