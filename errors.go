@@ -21,6 +21,9 @@ var (
 	ErrNotFound = store.ErrNotFound
 	// ErrOverflow: a total would pass what the ledger can hold. Nothing of the call was written.
 	ErrOverflow = store.ErrOverflow
+	// ErrPruned: the call happened before its tenant's horizon, or the period asked about did, and the records of that time were
+	// dropped. Nothing was written. Always a *PrunedError.
+	ErrPruned = store.ErrPruned
 	// ErrBusy: the store was locked for too long. Nothing was written; trying again may work.
 	ErrBusy = store.ErrBusy
 	// ErrFull: the store has no room. Nothing was written; trying again works when there is room.
@@ -57,6 +60,10 @@ type ConflictError = store.ConflictError
 // ReservationError says that a reservation can no longer be settled or released. It unwraps to ErrReservationSettled or
 // ErrReservationReleased.
 type ReservationError = store.HoldError
+
+// PrunedError says that a call or a period lies before the instant up to which Prune has dropped records. It unwraps to
+// ErrPruned.
+type PrunedError = store.PrunedError
 
 // InvalidError names everything that is wrong with an input, not only what was found first. It unwraps to ErrInvalid.
 type InvalidError struct {

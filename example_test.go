@@ -951,3 +951,27 @@ func ExampleTracker_Tenants() {
 	// acme
 	// globex
 }
+
+func ExampleTracker_Prune() {
+	ctx := context.Background()
+	tracker, done := exampleTracker(usage.Config{})
+	defer done()
+
+	old := exampleCall("acme", "chatcmpl-1")
+	old.At = time.Date(2025, 12, 24, 18, 0, 0, 0, time.UTC)
+	_, err := tracker.LogOpenAI(ctx, old)
+	check(err)
+	dropped, err := tracker.Prune(ctx, time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
+	check(err)
+	fmt.Println(dropped, "dropped")
+
+	_, err = tracker.LogOpenAI(ctx, old) // it was counted, and nobody can tell any more
+	fmt.Println(errors.Is(err, usage.ErrPruned))
+	december, err := tracker.Usage(ctx, "acme", usage.Period{Start: old.At.AddDate(0, 0, -23).Truncate(24 * time.Hour), End: old.At.AddDate(0, 0, 8).Truncate(24 * time.Hour)})
+	check(err)
+	fmt.Println(december.Calls, "call for", december.Cost)
+	// Output:
+	// 1 dropped
+	// true
+	// 1 call for 0.0225
+}

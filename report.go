@@ -125,13 +125,18 @@ func percentOf(a, b int64) decimal.Decimal {
 }
 
 // Usage returns what a tenant used in any period. It reads totals for the tenant's whole days in it, and records only
-// for the parts of days at its two ends. The period must not be empty and at most 10 years long.
+// for the parts of days at its two ends. The period must not be empty and at most 10 years long. Where the records of such
+// a part of a day were pruned, the error is a *PrunedError: whole days can still be had.
 func (t *Tracker) Usage(ctx context.Context, tenantID string, period Period) (*Usage, error) {
 	period, err := checkPeriod(tenantID, period)
 	if err != nil {
 		return nil, err
 	}
-	_, calendar, err := t.calendar(ctx, tenantID)
+	standing, err := t.store.Standing(ctx, tenantID, t.now())
+	if err != nil {
+		return nil, err
+	}
+	calendar, err := standing.Tenant.Calendar()
 	if err != nil {
 		return nil, err
 	}
@@ -147,6 +152,9 @@ func (t *Tracker) Usage(ctx context.Context, tenantID string, period Period) (*U
 		}
 	}
 	for _, part := range []Period{{Start: period.Start, End: days.Start}, {Start: days.End, End: period.End}} {
+		if horizon := standing.Tenant.Horizon; part.Start.Before(part.End) && part.Start.Before(horizon) {
+			return nil, &PrunedError{TenantID: tenantID, At: part.Start, Horizon: horizon}
+		}
 		if err := t.addRecords(ctx, sum, tenantID, part); err != nil {
 			return nil, err
 		}

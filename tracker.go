@@ -239,6 +239,7 @@ func (t *Tracker) suspend(ctx context.Context, tenantID, reason string) error {
 //   - *InvalidError, with every fault named; nothing was written.
 //   - *ConflictError: the tenant has another call of this id.
 //   - *ReservationError: another call has settled the reservation, or it was released. Log the call without it.
+//   - *PrunedError: the call happened before what Prune has dropped, and may have been counted.
 //   - *UnknownOutcomeError: ctx ended while the call was being committed. Log it again with the ID in the error.
 //   - ErrBusy, ErrFull, ErrReadOnly, ErrCorrupt, ErrUnavailable, ErrOverflow, ErrClosed: it was not written.
 //

@@ -24,6 +24,11 @@ func (p Period) Contains(at time.Time) bool {
 	return !at.Before(p.Start) && at.Before(p.End)
 }
 
+// Middle returns the instant half-way through the period, cut to microseconds.
+func (p Period) Middle() time.Time {
+	return p.Start.Add(p.End.Sub(p.Start) / 2).Truncate(time.Microsecond)
+}
+
 // Calendar tells in which month and on which day of a tenant an instant lies. Both are pure functions of the
 // instant, the tenant's time zone and its billing day: nothing is ever reset, and no period is derived from another,
 // so that the 31st comes back after February. A Calendar is immutable and safe for concurrent use; its zero value

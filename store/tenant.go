@@ -17,6 +17,8 @@ type Tenant struct {
 	Contacts []string
 	// Suspended is why the tenant may not reserve; empty when it may. Only Store.Suspend writes it.
 	Suspended string
+	// Horizon is the instant before which the tenant's records were dropped; zero when none were. Only Store.Prune writes it.
+	Horizon time.Time
 	// CreatedAt is when the store first saw the tenant.
 	CreatedAt time.Time
 }

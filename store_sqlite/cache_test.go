@@ -118,7 +118,7 @@ func (w *walk) step(t *testing.T) string {
 		{"append", w.append}, {"append", w.append}, {"hold", w.hold}, {"hold", w.hold}, {"settle", w.settle},
 		{"release", w.release}, {"quota", w.quota}, {"tenant", w.setTenant}, {"suspend", w.suspend}, {"alerts", w.alerts},
 		{"rebuild", func(h *handle, tenant string) error { return h.Rebuild(h.t.Context(), tenant) }},
-		{"fail", w.fail},
+		{"prune", w.prune}, {"fail", w.fail},
 	}
 	chosen := writes[w.IntN(len(writes))]
 	if err := chosen.write(h, w.tenant()); err != nil {
@@ -221,10 +221,15 @@ func (w *walk) alerts(h *handle, tenant string) error {
 	return nil
 }
 
+func (w *walk) prune(h *handle, tenant string) error {
+	_, err := h.Prune(h.t.Context(), tenant, w.now.Add(-time.Duration(w.IntN(60*24))*time.Hour), 1+w.IntN(3))
+	return err
+}
+
 // fail appends what is rolled back.
 func (w *walk) fail(h *handle, tenant string) error {
 	err := recovered(func() error {
-		_, err := h.Append(h.t.Context(), w.now, lend(w.records(tenant)...), func(*store.Standing, []*store.Record) store.Judgement {
+		_, err := h.Append(h.t.Context(), w.now, lend(slices.Concat(w.records(tenant), w.records("hooli"))...), func(*store.Standing, []*store.Record) store.Judgement {
 			panic(errRefused)
 		})
 		return err

@@ -58,6 +58,10 @@ func writes(alertID string) []method {
 			_, err := s.MarkAlert(ctx, noon(), acme, alertID, store.AlertResolved)
 			return err
 		}},
+		{"Prune", func(ctx context.Context, s store.Store) error {
+			_, err := s.Prune(ctx, acme, noon().AddDate(-1, 0, 0), 10)
+			return err
+		}},
 		{"Rebuild", func(ctx context.Context, s store.Store) error { return s.Rebuild(ctx, acme) }},
 	}
 }

@@ -193,9 +193,15 @@ func (l *ledger) tenant(id string) store.Tenant {
 // healthy checks that a tenant's totals are the sum of its records, by the suite's own arithmetic and by Verify.
 func (l *ledger) healthy(tenant string) {
 	l.t.Helper()
+	l.healthyWith(tenant, nil)
+}
+
+// healthyWith is healthy of a tenant of which records are gone that still count.
+func (l *ledger) healthyWith(tenant string, gone []store.Record) {
+	l.t.Helper()
 	calendar, err := l.standing(tenant, noon()).Tenant.Calendar()
 	l.must("calendar of "+tenant, err)
-	records := l.records(tenant)
+	records := append(l.records(tenant), gone...)
 	for _, w := range []store.Window{store.Month, store.Day} {
 		equal(l.t, string(w)+" totals of "+tenant, l.totals(tenant, w), totalled(calendar, w, records))
 	}

@@ -39,6 +39,7 @@ func Run(t *testing.T, newDB func(t testing.TB) Open) {
 		{"tenants", tenantPromises()},
 		{"paging", pagingPromises()},
 		{"repricing", repricePromises()},
+		{"pruning", prunePromises()},
 		{"contexts", contextPromises()},
 		{"handles", handlePromises()},
 		{"model", modelPromises()},

@@ -10,6 +10,7 @@ CREATE TABLE usage_tenants (
 	contacts    TEXT    NOT NULL,            -- JSON array of strings
 	suspended   TEXT    NOT NULL,            -- why; empty when it is not
 	quota       TEXT    NOT NULL,            -- JSON of the limits and percents; empty when it has none
+	horizon     INTEGER NOT NULL DEFAULT 0,  -- records before it were dropped
 	created_at  INTEGER NOT NULL             -- microseconds UTC, as all times
 ) STRICT;
 
@@ -97,6 +98,16 @@ CREATE TABLE usage_days (
 	sums   BLOB    NOT NULL,
 	PRIMARY KEY (tenant, start, model)
 ) STRICT;
+
+-- What records that were dropped counted for, by the instant that stands for their day: its middle, by the calendar that the
+-- tenant had. The totals can then be verified and made anew, by another calendar too.
+CREATE TABLE usage_carried (
+	tenant INTEGER NOT NULL,
+	at     INTEGER NOT NULL,
+	model  INTEGER NOT NULL,
+	sums   BLOB    NOT NULL,                 -- see encode.go
+	PRIMARY KEY (tenant, at, model)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE usage_holds (
 	tenant     INTEGER NOT NULL,
