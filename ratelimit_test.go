@@ -12,11 +12,11 @@ import (
 	"github.com/acf68eca/usage"
 )
 
-// perMinute gives a tenant so many calls a minute, at most burst of them at once, and whatever limits come besides.
-func (b *bench) perMinute(t testing.TB, most, burst int64, besides ...usage.Limit) {
+// perMinute gives acme 60 calls a minute, at most burst of them at once, and whatever limits come besides.
+func (b *bench) perMinute(t testing.TB, burst int64, besides ...usage.Limit) {
 	t.Helper()
 	b.quota(t, usage.Quota{TenantID: "acme", Limits: append([]usage.Limit{
-		{Provider: "api", Meter: usage.Calls, Per: usage.Minute, Max: decimal.NewFromInt(most), Burst: burst},
+		{Provider: "api", Meter: usage.Calls, Per: usage.Minute, Max: usd("60"), Burst: burst},
 	}, besides...)})
 }
 
@@ -52,7 +52,7 @@ func (b *bench) remain(t testing.TB, n int, want int64) {
 func TestReserveKeepsARate(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, usage.Config{})
-	b.perMinute(t, 60, 5)
+	b.perMinute(t, 5)
 	for range 5 {
 		b.reserve(t, asking("acme", "", 1, 0))
 	}
@@ -106,7 +106,7 @@ func TestReserveTakesOfAllLimitsOrOfNone(t *testing.T) {
 	limit := usage.Limit{Meter: usage.Cost, Max: usd("10")}
 	tokens := usage.Limit{Meter: usage.Requests, Per: usage.Second, Max: usd("3")}
 	b := newBench(t, usage.Config{})
-	b.perMinute(t, 60, 5, limit, tokens)
+	b.perMinute(t, 5, limit, tokens)
 	stands := func(calls, requests, dollars int64) {
 		t.Helper()
 		b.remain(t, 0, calls)
@@ -139,7 +139,7 @@ func TestReserveTakesOfAllLimitsOrOfNone(t *testing.T) {
 	if err := b.Resume(t.Context(), "acme"); err != nil {
 		t.Fatal(err)
 	}
-	b.perMinute(t, 60, 5, usage.Limit{Meter: usage.Cost, Max: usd("100")}, tokens)
+	b.perMinute(t, 5, usage.Limit{Meter: usage.Cost, Max: usd("100")}, tokens)
 	b.reserve(t, asking("acme", "taken", 1, 0))
 	_, err = b.Reserve(t.Context(), asking("acme", "taken", 1, 0))
 	wantError(t, err, usage.ErrConflict)
@@ -149,7 +149,7 @@ func TestReserveTakesOfAllLimitsOrOfNone(t *testing.T) {
 func TestTheRateThatTakesLongestIsNamed(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, usage.Config{})
-	b.perMinute(t, 60, 1, usage.Limit{Meter: usage.Calls, Per: usage.Minute, Max: usd("2"), Burst: 1},
+	b.perMinute(t, 1, usage.Limit{Meter: usage.Calls, Per: usage.Minute, Max: usd("2"), Burst: 1},
 		usage.Limit{Meter: usage.Calls, Per: usage.Second, Max: usd("2"), Burst: 1})
 	b.reserve(t, asking("acme", "", 1, 0))
 	_, err := b.Reserve(t.Context(), asking("acme", "", 1, 0))
@@ -159,7 +159,7 @@ func TestTheRateThatTakesLongestIsNamed(t *testing.T) {
 func TestAReleasedReservationGivesARateBackWhatHasNotComeBack(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, usage.Config{})
-	b.perMinute(t, 60, 5)
+	b.perMinute(t, 5)
 	var reservations []*usage.Reservation
 	for range 5 {
 		reservations = append(reservations, b.reserve(t, asking("acme", "", 1, 0)))
@@ -191,7 +191,7 @@ func TestAReleasedReservationGivesARateBackWhatHasNotComeBack(t *testing.T) {
 func TestACallThatIsLoggedCountsForARateUnlessItsReservationDid(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, usage.Config{})
-	b.perMinute(t, 60, 5)
+	b.perMinute(t, 5)
 	b.log(t, request("acme", "1", 1))
 	b.remain(t, 0, 4)
 	b.log(t, request("acme", "1", 1)) // a duplicate
@@ -220,7 +220,7 @@ func TestACallThatIsLoggedCountsForARateUnlessItsReservationDid(t *testing.T) {
 func TestRepricingCountsForNoRate(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, usage.Config{})
-	b.perMinute(t, 60, 5)
+	b.perMinute(t, 5)
 	call := request("acme", "1", 1)
 	call.Model = "new"
 	b.log(t, call)
@@ -241,7 +241,7 @@ func TestRepricingCountsForNoRate(t *testing.T) {
 func TestARateThatRefusesRaisesOneAlertADay(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, usage.Config{})
-	b.perMinute(t, 60, 2)
+	b.perMinute(t, 2)
 	refused := func() {
 		t.Helper()
 		_, err := b.Reserve(t.Context(), asking("acme", "", 1, 0))
@@ -292,7 +292,7 @@ func TestARateHoldsAcrossProcessesAndRestarts(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "usage.db")
 	first := benchOn(t, openStore(t, path), usage.Config{})
-	first.perMinute(t, 60, 20)
+	first.perMinute(t, 20)
 	benches := []*bench{first, first.another(t, path, usage.Config{})}
 	var admitted atomic.Int64
 	together(16, func(i int) {
@@ -320,17 +320,17 @@ func TestARateHoldsAcrossProcessesAndRestarts(t *testing.T) {
 func TestARateThatIsChangedOrAClockThatGoesBackLocksNobodyOut(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, usage.Config{})
-	b.perMinute(t, 60, 50)
+	b.perMinute(t, 50)
 	for range 50 {
 		b.reserve(t, asking("acme", "", 1, 0))
 	}
-	b.perMinute(t, 60, 2) // of the 50 seconds' wait two are left
+	b.perMinute(t, 2) // of the 50 seconds' wait two are left
 	_, err := b.Reserve(t.Context(), asking("acme", "", 1, 0))
 	tooFast(t, b, err, "0", time.Second)
 	b.clock.advance(-24 * time.Hour)
 	_, err = b.Reserve(t.Context(), asking("acme", "", 1, 0))
 	tooFast(t, b, err, "0", time.Second)
-	b.perMinute(t, 60, 4)
+	b.perMinute(t, 4)
 	b.clock.advance(24 * time.Hour)
 	b.clock.advance(48 * time.Second)
 	b.reserve(t, asking("acme", "", 1, 0)) // three of the four that fit at once, for two seconds of the fifty are left
@@ -342,7 +342,7 @@ func TestARateThatIsChangedOrAClockThatGoesBackLocksNobodyOut(t *testing.T) {
 func TestWhereATenantStandsWithARate(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, usage.Config{})
-	b.perMinute(t, 60, 5)
+	b.perMinute(t, 5)
 	b.reserve(t, asking("acme", "", 1, 0))
 	b.clock.advance(500 * time.Millisecond)
 	limit := b.current(t, "acme").Limits[0]

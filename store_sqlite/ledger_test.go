@@ -106,10 +106,9 @@ func holdOf(tenant, id string, from time.Time, cost int64) store.Hold {
 	}
 }
 
-// quiet is a Judge that raises nothing, admit a Decide that refuses nothing, and keep a Refund that gives nothing back.
+// quiet is a Judge that raises nothing, and admit a Decide that refuses nothing.
 func quiet(*store.Standing, []*store.Record) store.Judgement { return store.Judgement{} }
 func admit(*store.Standing, *store.Hold) store.Verdict       { return store.Verdict{} }
-func keep(*store.Standing, *store.Hold) []store.Arrival      { return nil }
 
 // refused is the first error of holds, or of the whole.
 func refused(outcomes []store.HoldOutcome, err error) error {
