@@ -49,6 +49,15 @@ func (e Estimate) hold() (store.Hold, PriceQuery, error) { return e.ask(new(fiel
 // fieldLines has room for the lines of the fields that an estimate has.
 type fieldLines [5]store.Line
 
+// put makes the n-th line, of a quantity that is not zero, and returns the number of the next.
+func (l *fieldLines) put(n int, m Meter, quantity int64) int {
+	if quantity == 0 {
+		return n
+	}
+	l[n] = store.Line{Meter: m, Quantity: quantity}
+	return n + 1
+}
+
 // ask is hold with the lines in a buffer, so that it makes no allocation when nothing is wrong and there are no Quantities.
 func (e *Estimate) ask(buffer *fieldLines) (hold store.Hold, query PriceQuery, err error) {
 	var f faults
@@ -76,17 +85,11 @@ func (e *Estimate) lines(f *faults, buffer *fieldLines) []store.Line {
 	f.quantity("Characters", e.Characters)
 	f.duration("Audio", e.Audio)
 	f.duration("CallTime", e.CallTime)
-	n := 0
-	for _, field := range [...]store.Line{
-		{Meter: InputTokens, Quantity: e.InputTokens}, {Meter: OutputTokens, Quantity: e.OutputTokens},
-		{Meter: Characters, Quantity: e.Characters}, {Meter: AudioTime, Quantity: milliseconds(e.Audio)},
-		{Meter: CallTime, Quantity: milliseconds(e.CallTime)},
-	} {
-		if field.Quantity != 0 {
-			buffer[n] = field
-			n++
-		}
-	}
+	n := buffer.put(0, InputTokens, e.InputTokens)
+	n = buffer.put(n, OutputTokens, e.OutputTokens)
+	n = buffer.put(n, Characters, e.Characters)
+	n = buffer.put(n, AudioTime, milliseconds(e.Audio))
+	n = buffer.put(n, CallTime, milliseconds(e.CallTime))
 	switch {
 	case len(e.Quantities) > 0:
 		return e.addQuantities(f, slices.Clone(buffer[:n]))
@@ -108,6 +111,9 @@ func (e *Estimate) addQuantities(f *faults, l lineList) []store.Line {
 }
 
 func (e *Estimate) conditions(f *faults) Conditions {
+	if e.ServiceTier == "" && !e.Batch && len(e.Conditions) == 0 {
+		return nil
+	}
 	f.condition("ServiceTier", e.ServiceTier)
 	conditions := copyConditions(f, "Conditions", e.Conditions)
 	setCondition(&conditions, ServiceTier, strings.ToLower(strings.TrimSpace(e.ServiceTier)))
