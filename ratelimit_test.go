@@ -1,6 +1,7 @@
 package usage_test
 
 import (
+	"context"
 	"errors"
 	"path/filepath"
 	"sync/atomic"
@@ -355,4 +356,46 @@ func TestWhereATenantStandsWithARate(t *testing.T) {
 	if err != nil || len(quota.Limits) != 1 || quota.Limits[0].Burst != 5 || quota.Limits[0].Per != usage.Minute {
 		t.Errorf("quota %+v, %v", quota, err)
 	}
+}
+
+// hurried is how many calls each of some processes tries to reserve, and hurriedRate how many of all of them a rate gives.
+const hurried, hurriedRate = 60, 100
+
+// playHurrier reserves as many calls as a rate gives, and says so of each.
+func playHurrier(ctx context.Context, tracker *usage.Tracker, _ int) error {
+	return byGoroutines(hurried, func(int) error {
+		_, err := tracker.Reserve(ctx, usage.Estimate{TenantID: "acme", Provider: "api", Model: model})
+		switch {
+		case err == nil:
+			say("reserved")
+		case !errors.Is(err, usage.ErrQuotaExceeded):
+			return err
+		}
+		return nil
+	})
+}
+
+func TestProcessesThatRaceGetWhatARateGives(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "usage.db")
+	tracker := crashTracker(t, path, 0) // under the clock of the processes, which stands still
+	err := tracker.SetQuota(t.Context(), usage.Quota{TenantID: "acme", Limits: []usage.Limit{
+		{Meter: usage.Calls, Per: usage.Minute, Max: decimal.NewFromInt(hurriedRate)},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var running []*process
+	for i := range 4 {
+		running = append(running, startProcess(t, "hurrier", path, i+1))
+	}
+	for _, p := range running {
+		p.begin()
+	}
+	reserved := 0
+	for _, p := range running {
+		reserved += len(p.end())
+	}
+	equal(t, "reserved", hurriedRate, reserved)
+	wantError(t, tracker.CheckQuota(t.Context(), usage.Estimate{TenantID: "acme", Provider: "api"}), usage.ErrQuotaExceeded)
 }
