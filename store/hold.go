@@ -73,8 +73,9 @@ type Standing struct {
 	Month, Day Period
 	// Totals of those two periods, one for each model used.
 	MonthTotals, DayTotals []*Total
-	// Held is what the holds that are live at At add up to, one total for each model that has any: Calls counts them, Cost
-	// and Meters are the sums of theirs, and the rest is empty. A sum past an int64 stays at the largest.
+	// Held is what the holds that are live at At add up to, one total for each provider and model that has any: Calls counts
+	// them, Cost and Meters are the sums of theirs, Window and Start are empty, and Errors and Unpriced zero. A sum past an
+	// int64 stays at the largest. The type Held of this package adds them up so.
 	Held []*Total
 	// HeldUntil is when the first of those holds expires; zero when there are none.
 	HeldUntil time.Time
