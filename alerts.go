@@ -17,7 +17,7 @@ import (
 )
 
 // Alert says that a tenant reached a threshold of a limit, or used a model that has no price. It is raised once: for
-// each limit with its maximum, threshold and period, or for each unpriced model and month.
+// each limit with its maximum, threshold and period, for each rate limit and day, or for each unpriced model and month.
 type Alert struct {
 	TenantID, ID string
 	Kind         AlertKind
@@ -53,7 +53,8 @@ const (
 	AlertQuotaExceeded = store.QuotaExceeded
 	// AlertCostWarning: a threshold below 100 % of a limit on cost.
 	AlertCostWarning = store.CostWarning
-	// AlertRateLimit: a rate limit refused a call. The tracker has no rate limits yet and does not raise it.
+	// AlertRateLimit: a limit per minute or second refused a reservation, or was passed by calls that were logged without
+	// one. Once for each limit and day of the tenant; CheckQuota raises none.
 	AlertRateLimit = store.RateLimit
 	// AlertUnpriced: a model was used that has no price.
 	AlertUnpriced = store.Unpriced

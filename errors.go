@@ -21,6 +21,9 @@ var (
 	ErrNotFound = store.ErrNotFound
 	// ErrOverflow: a total would pass what the ledger can hold. Nothing of the call was written.
 	ErrOverflow = store.ErrOverflow
+	// ErrPruned: the call happened before its tenant's horizon, or the period asked about did, and the records of that time were
+	// dropped. Nothing was written. Always a *PrunedError.
+	ErrPruned = store.ErrPruned
 	// ErrBusy: the store was locked for too long. Nothing was written; trying again may work.
 	ErrBusy = store.ErrBusy
 	// ErrFull: the store has no room. Nothing was written; trying again works when there is room.
@@ -42,8 +45,11 @@ var (
 	ErrReservationSettled = store.ErrHoldSettled
 	// ErrReservationReleased: the reservation was released. Always a *ReservationError.
 	ErrReservationReleased = store.ErrHoldReleased
-	// ErrQuotaExceeded: a hard limit leaves no room for the call. Always a *QuotaError.
+	// ErrQuotaExceeded: a hard limit leaves no room for the call now. Always a *QuotaError.
 	ErrQuotaExceeded = errors.New("quota exceeded")
+	// ErrExceedsBurst: the call asks for more than a rate limit ever gives at once. Waiting will not help. Always a
+	// *QuotaError, which is no ErrQuotaExceeded then.
+	ErrExceedsBurst = errors.New("more than the rate gives at once")
 	// ErrSuspended: the tenant is suspended and may not start calls. Always a *SuspendedError.
 	ErrSuspended = errors.New("suspended")
 )
@@ -54,6 +60,10 @@ type ConflictError = store.ConflictError
 // ReservationError says that a reservation can no longer be settled or released. It unwraps to ErrReservationSettled or
 // ErrReservationReleased.
 type ReservationError = store.HoldError
+
+// PrunedError says that a call or a period lies before the instant up to which Prune has dropped records. It unwraps to
+// ErrPruned.
+type PrunedError = store.PrunedError
 
 // InvalidError names everything that is wrong with an input, not only what was found first. It unwraps to ErrInvalid.
 type InvalidError struct {
@@ -84,28 +94,51 @@ func (e *InvalidError) Error() string {
 // Unwrap returns ErrInvalid.
 func (e *InvalidError) Unwrap() error { return ErrInvalid }
 
-// QuotaError says which hard limit refuses a call, and by what numbers. It unwraps to ErrQuotaExceeded.
+// QuotaError says which hard limit refuses a call, by what numbers, and when to come back: enough for a response with
+// the status 429 and Retry-After. It unwraps to ErrQuotaExceeded, or to ErrExceedsBurst when the call asks for more than a
+// rate limit ever gives at once.
 type QuotaError struct {
 	TenantID string
 	Limit    Limit
 	// Used is what the period's calls have used, Held what live reservations hold besides, and Asked what the refused
-	// call would need, all in the unit of Limit.Max.
+	// call would need, all in the unit of Limit.Max. Of a rate, Used is what of its burst is taken, a started unit whole,
+	// and Held is zero.
 	Used, Held, Asked decimal.Decimal
-	// Period is the one whose room is used up.
+	// Remaining is what a call could still have.
+	Remaining decimal.Decimal
+	// Period is the one whose room is used up. That of a rate is from now until all of its burst is there again.
 	Period Period
-	// ResetsAt is when the next period begins: the end of Period, in UTC.
+	// ResetsAt is when there is room again: of a period, when the next one begins, in UTC; of a rate, when the refused call
+	// fits if nobody takes anything before. It is the zero time for ErrExceedsBurst.
 	ResetsAt time.Time
+	// RetryAfter is how long that is from when the call was refused; zero for ErrExceedsBurst.
+	RetryAfter time.Duration
 }
 
 // Error names the tenant, the limit, the numbers and when there will be room again.
 func (e *QuotaError) Error() string {
-	return fmt.Sprintf("tenant %s: %s: %s: used %s, held %s, asked %s, of %s a %s; resets at %s",
-		quote(e.TenantID), ErrQuotaExceeded.Error(), e.Limit.metric(), e.Used, e.Held, e.Asked, e.Limit.Max, e.Limit.window(),
-		e.ResetsAt.UTC().Format(time.RFC3339))
+	text := fmt.Sprintf("tenant %s: %s: %s: used %s, held %s, asked %s, of %s a %s", quote(e.TenantID), e.Unwrap().Error(),
+		e.Limit.metric(), e.Used, e.Held, e.Asked, e.Limit.Max, e.Limit.window())
+	switch {
+	case e.exceedsBurst():
+		return fmt.Sprintf("%s, at most %d at once", text, e.Limit.burst())
+	case e.Limit.Per.IsRate():
+		return fmt.Sprintf("%s; try again in %s", text, e.RetryAfter)
+	}
+	return text + "; resets at " + e.ResetsAt.UTC().Format(time.RFC3339)
 }
 
-// Unwrap returns ErrQuotaExceeded.
-func (e *QuotaError) Unwrap() error { return ErrQuotaExceeded }
+// Unwrap returns ErrQuotaExceeded or ErrExceedsBurst.
+func (e *QuotaError) Unwrap() error {
+	if e.exceedsBurst() {
+		return ErrExceedsBurst
+	}
+	return ErrQuotaExceeded
+}
+
+func (e *QuotaError) exceedsBurst() bool {
+	return e.Limit.Per.IsRate() && e.Asked.GreaterThan(decimal.NewFromInt(e.Limit.burst()))
+}
 
 // SuspendedError says why a tenant may not start calls. It unwraps to ErrSuspended.
 type SuspendedError struct {

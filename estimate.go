@@ -44,7 +44,22 @@ const maxExpiry = 366 * 24 * time.Hour
 
 // hold returns the estimate as a hold without price, ID, CreatedAt and ExpiresAt, and the query for its price without
 // its time: the tracker has the clock and the book.
-func (e Estimate) hold() (store.Hold, PriceQuery, error) {
+func (e Estimate) hold() (store.Hold, PriceQuery, error) { return e.ask(new(fieldLines)) }
+
+// fieldLines has room for the lines of the fields that an estimate has.
+type fieldLines [5]store.Line
+
+// put makes the n-th line, of a quantity that is not zero, and returns the number of the next.
+func (l *fieldLines) put(n int, m Meter, quantity int64) int {
+	if quantity == 0 {
+		return n
+	}
+	l[n] = store.Line{Meter: m, Quantity: quantity}
+	return n + 1
+}
+
+// ask is hold with the lines in a buffer, so that it makes no allocation when nothing is wrong and there are no Quantities.
+func (e *Estimate) ask(buffer *fieldLines) (hold store.Hold, query PriceQuery, err error) {
 	var f faults
 	f.id("TenantID", e.TenantID)
 	f.text("ID", e.ID, maxID)
@@ -55,27 +70,36 @@ func (e Estimate) hold() (store.Hold, PriceQuery, error) {
 		f.add("ExpiresIn", "is longer than 366 days")
 	}
 	f.text("Owner", e.Owner, maxID)
-	lines, conditions := e.lines(&f), e.conditions(&f)
+	lines, conditions := e.lines(&f, buffer), e.conditions(&f)
 	if err := f.err(); err != nil {
-		return store.Hold{}, PriceQuery{}, err
+		return hold, query, err
 	}
-	hold := store.Hold{TenantID: e.TenantID, ID: e.ID, Provider: e.Provider, Model: e.Model, Lines: lines, Owner: e.Owner}
-	query := PriceQuery{Provider: e.Provider, Model: e.Model, Conditions: conditions, PromptTokens: promptTokens(lines)}
+	hold = store.Hold{TenantID: e.TenantID, ID: e.ID, Provider: e.Provider, Model: e.Model, Lines: lines, Owner: e.Owner}
+	query = PriceQuery{Provider: e.Provider, Model: e.Model, Conditions: conditions, PromptTokens: promptTokens(lines)}
 	return hold, query, nil
 }
 
-func (e *Estimate) lines(f *faults) []store.Line {
+func (e *Estimate) lines(f *faults, buffer *fieldLines) []store.Line {
 	f.quantity("InputTokens", e.InputTokens)
 	f.quantity("OutputTokens", e.OutputTokens)
 	f.quantity("Characters", e.Characters)
 	f.duration("Audio", e.Audio)
 	f.duration("CallTime", e.CallTime)
-	var l lineList
-	l.bill(InputTokens, e.InputTokens)
-	l.bill(OutputTokens, e.OutputTokens)
-	l.bill(Characters, e.Characters)
-	l.bill(AudioTime, milliseconds(e.Audio))
-	l.bill(CallTime, milliseconds(e.CallTime))
+	n := buffer.put(0, InputTokens, e.InputTokens)
+	n = buffer.put(n, OutputTokens, e.OutputTokens)
+	n = buffer.put(n, Characters, e.Characters)
+	n = buffer.put(n, AudioTime, milliseconds(e.Audio))
+	n = buffer.put(n, CallTime, milliseconds(e.CallTime))
+	switch {
+	case len(e.Quantities) > 0:
+		return e.addQuantities(f, slices.Clone(buffer[:n]))
+	case n == 0:
+		return nil
+	}
+	return buffer[:n]
+}
+
+func (e *Estimate) addQuantities(f *faults, l lineList) []store.Line {
 	fields := l
 	for _, meter := range e.Quantities.meters(f, "Quantities") {
 		if slices.ContainsFunc(fields, func(line store.Line) bool { return line.Meter == meter }) {
@@ -87,6 +111,9 @@ func (e *Estimate) lines(f *faults) []store.Line {
 }
 
 func (e *Estimate) conditions(f *faults) Conditions {
+	if e.ServiceTier == "" && !e.Batch && len(e.Conditions) == 0 {
+		return nil
+	}
 	f.condition("ServiceTier", e.ServiceTier)
 	conditions := copyConditions(f, "Conditions", e.Conditions)
 	setCondition(&conditions, ServiceTier, strings.ToLower(strings.TrimSpace(e.ServiceTier)))

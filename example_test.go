@@ -318,6 +318,35 @@ func ExampleTracker_CheckQuota() {
 	// left: 0.0075
 }
 
+func ExampleLimit_rate() {
+	ctx := context.Background()
+	tracker, done := exampleTracker(usage.Config{})
+	defer done()
+
+	check(tracker.SetQuota(ctx, usage.Quota{TenantID: "acme", Limits: []usage.Limit{
+		{Provider: usage.OpenAI, Meter: usage.Calls, Per: usage.Minute, Max: usd("60"), Burst: 2},
+		{Provider: usage.OpenAI, Meter: usage.Tokens, Per: usage.Minute, Max: usd("90000")},
+	}}))
+	worst := usage.Estimate{TenantID: "acme", Provider: usage.OpenAI, Model: "gpt-4", InputTokens: 150, OutputTokens: 450}
+	for range 3 {
+		_, err := tracker.Reserve(ctx, worst)
+		var refusal *usage.QuotaError
+		if errors.As(err, &refusal) { // 429 Too Many Requests
+			fmt.Println("Retry-After:", refusal.RetryAfter, "remaining:", refusal.Remaining)
+			continue
+		}
+		fmt.Println("reserved", err == nil)
+	}
+	worst.OutputTokens = 100_000
+	_, err := tracker.Reserve(ctx, worst)
+	fmt.Println("never fits:", errors.Is(err, usage.ErrExceedsBurst))
+	// Output:
+	// reserved true
+	// reserved true
+	// Retry-After: 1s remaining: 0
+	// never fits: true
+}
+
 func ExampleTracker_Reserve() {
 	ctx := context.Background()
 	tracker, done := exampleTracker(usage.Config{})
@@ -930,4 +959,28 @@ func ExampleTracker_Tenants() {
 	// Output:
 	// acme
 	// globex
+}
+
+func ExampleTracker_Prune() {
+	ctx := context.Background()
+	tracker, done := exampleTracker(usage.Config{})
+	defer done()
+
+	old := exampleCall("acme", "chatcmpl-1")
+	old.At = time.Date(2025, 12, 24, 18, 0, 0, 0, time.UTC)
+	_, err := tracker.LogOpenAI(ctx, old)
+	check(err)
+	dropped, err := tracker.Prune(ctx, time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
+	check(err)
+	fmt.Println(dropped, "dropped")
+
+	_, err = tracker.LogOpenAI(ctx, old) // it was counted, and nobody can tell any more
+	fmt.Println(errors.Is(err, usage.ErrPruned))
+	december, err := tracker.Usage(ctx, "acme", usage.Period{Start: old.At.AddDate(0, 0, -23).Truncate(24 * time.Hour), End: old.At.AddDate(0, 0, 8).Truncate(24 * time.Hour)})
+	check(err)
+	fmt.Println(december.Calls, "call for", december.Cost)
+	// Output:
+	// 1 dropped
+	// true
+	// 1 call for 0.0225
 }

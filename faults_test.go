@@ -19,7 +19,7 @@ type faultyHolds struct {
 	fail func(context.Context, []store.Hold) error
 }
 
-func (s *faultyHolds) Hold(ctx context.Context, now time.Time, holds []store.Hold, decide store.Decide) ([]error, error) {
+func (s *faultyHolds) Hold(ctx context.Context, now time.Time, holds []store.Hold, decide store.Decide) ([]store.HoldOutcome, error) {
 	if err := s.fail(ctx, holds); err != nil {
 		return nil, err
 	}

@@ -8,7 +8,8 @@ import (
 	"github.com/shopspring/decimal"
 )
 
-// Window is the length of the periods that a limit counts in. They follow the tenant's time zone and billing day.
+// Window is the length of the periods that a limit counts in, which follow the tenant's time zone and billing day, or the
+// unit of a rate (Minute, Second), which is as long everywhere and at any time.
 type Window = store.Window
 
 // The windows of limits. The zero value is Month.
@@ -28,6 +29,12 @@ type Quota struct {
 }
 
 // Limit bounds one metric of a tenant over a window.
+//
+// A limit per Minute or Second is a rate, by the generic cell rate algorithm (GCRA): Max units come back in each window,
+// evenly, and at most Burst are there at once. It counts calls, tokens, or another meter in whole units: what Reserve takes
+// when it is taken, and what is logged without a reservation when it happened. What a reservation has taken stands, whatever
+// its call really used: providers count that way too. A rate that was changed goes on from where it was, with no more than
+// Burst taken. Its alert is AlertRateLimit; AlertPercents are of no meaning to it.
 type Limit struct {
 	// Provider and Model narrow what is counted. Empty is all of them. A model counts its dated snapshots too:
 	// "gpt-4o" counts "gpt-4o-2024-08-06", which is the name that the provider returns for it. A
@@ -41,7 +48,12 @@ type Limit struct {
 	// Max is the most that may be used: dollars with up to 12 fraction digits for Cost, minutes that make whole
 	// milliseconds for Minutes, and whole units for every other meter. The most it can be is what an int64 of picodollars,
 	// milliseconds or units holds (9,223,372 dollars). Zero allows nothing; to allow everything, have no limit.
+	// Of a rate it is at most 10,000,000,000.
 	Max decimal.Decimal
+	// Burst is the most that a rate gives at once, in the unit of Max, when nothing was taken for long enough. It is at most
+	// 10,000,000,000 and what comes back in 366 days. Defaults to Max, one window's worth: a tenant that was idle may use
+	// that at once, and as much again while the next window passes. No other limit has one.
+	Burst int64
 	// Soft limits raise alerts and refuse nothing.
 	Soft bool
 }
@@ -108,8 +120,8 @@ func (l Limit) row(f *faults, field string) store.Limit {
 	}
 	f.model(field+".Model", l.Model)
 	f.meterName(field+".Meter", l.Meter)
-	if l.window() != Month && l.window() != Day {
-		f.add(field+".Per", quote(string(l.Per))+" is not a window: month or day")
+	if w := l.window(); w != Month && w != Day && !w.IsRate() {
+		f.add(field+".Per", quote(string(l.Per))+" is not a window: month, day, minute or second")
 	}
 	units, ok := l.maxUnits()
 	switch {
@@ -118,7 +130,31 @@ func (l Limit) row(f *faults, field string) store.Limit {
 	case !ok:
 		f.add(field+".Max", "is too large or too fine for its meter")
 	}
-	return store.Limit{Provider: l.Provider, Model: l.Model, Meter: l.Meter, Per: l.window(), Max: units, Soft: l.Soft}
+	row := store.Limit{
+		Provider: l.Provider, Model: l.Model, Meter: l.Meter, Per: l.window(), Max: units, Burst: l.Burst, Soft: l.Soft,
+	}
+	checkRate(f, field, &row)
+	return row
+}
+
+// checkRate keeps a rate within what its arithmetic holds, and bursts to rates.
+func checkRate(f *faults, field string, l *store.Limit) {
+	switch {
+	case l.Burst < 0:
+		f.add(field+".Burst", "is negative")
+	case !l.Per.IsRate():
+		if l.Burst != 0 {
+			f.add(field+".Burst", "is of no use per "+string(l.Per)+": only a limit per minute or second has one")
+		}
+	case l.Meter == Cost || l.Meter == Minutes:
+		f.add(field+".Meter", quote(string(l.Meter))+" is not counted per "+string(l.Per)+", but per month or day")
+	case l.Max > maxRate:
+		f.add(field+".Max", "is more than 1e10 per "+string(l.Per))
+	case l.Burst > maxRate:
+		f.add(field+".Burst", "is more than 1e10")
+	case l.Burst > 0 && l.Burst > l.Max*(maxDrain.Microseconds()/rateOf(l).window): // at most 3e17
+		f.add(field+".Burst", "is more than comes back in 366 days")
+	}
 }
 
 // maxUnits returns Max in the metric's base unit. It never scales Max before ScaledInt has looked at its exponent: a
@@ -140,6 +176,14 @@ func (l Limit) window() Window {
 	return l.Per
 }
 
+// burst is the most that a rate gives at once.
+func (l Limit) burst() int64 {
+	if l.Burst == 0 {
+		return l.Max.IntPart()
+	}
+	return l.Burst
+}
+
 // metric says what the limit counts, for people: "openai gpt-4 tokens".
 func (l Limit) metric() string {
 	text := string(l.Meter)
@@ -156,7 +200,7 @@ func (l Limit) metric() string {
 func limitOf(row store.Limit) Limit {
 	return Limit{
 		Provider: row.Provider, Model: row.Model, Meter: row.Meter, Per: row.Per,
-		Max: unitsOf(row.Meter, row.Max), Soft: row.Soft,
+		Max: unitsOf(row.Meter, row.Max), Burst: row.Burst, Soft: row.Soft,
 	}
 }
 

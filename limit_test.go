@@ -77,6 +77,15 @@ func TestQuotaFaults(t *testing.T) {
 		{"a fraction of a picodollar", limited(Cost, "0.0000000000001"), []string{"Limits[0].Max"}},
 		{"a fraction of a millisecond", limited(Minutes, "0.00001"), []string{"Limits[0].Max"}},
 		{"more minutes than an int64 of milliseconds", limited(Minutes, "153722867280913"), []string{"Limits[0].Max"}},
+		{"a burst of a month", one(func(l *Limit) { l.Burst = 1 }), []string{"Limits[0].Burst"}},
+		{"a negative burst", one(func(l *Limit) { l.Per, l.Burst = Minute, -1 }), []string{"Limits[0].Burst"}},
+		{"a burst past the bound", one(func(l *Limit) { l.Per, l.Burst = Second, maxRate+1 }), []string{"Limits[0].Burst"}},
+		{"a burst that takes years", one(func(l *Limit) { l.Per, l.Burst = Minute, 366*24*60+1 }), []string{"Limits[0].Burst"}},
+		{"a burst of a rate of nothing", one(func(l *Limit) { l.Per, l.Max, l.Burst = Minute, decimal.Zero, 1 }), []string{"Limits[0].Burst"}},
+		{"a rate past the bound", one(func(l *Limit) { l.Per, l.Max = Minute, decimal.NewFromInt(maxRate+1) }), []string{"Limits[0].Max"}},
+		{"cost a minute", one(func(l *Limit) { l.Per, l.Meter = Minute, Cost }), []string{"Limits[0].Meter"}},
+		{"minutes a second", one(func(l *Limit) { l.Per, l.Meter = Second, Minutes }), []string{"Limits[0].Meter"}},
+		{"half a call a second", one(func(l *Limit) { l.Per, l.Max = Second, decimal.RequireFromString("0.5") }), []string{"Limits[0].Max"}},
 		{"the same metric twice", Quota{TenantID: "a", Limits: []Limit{ok, {Meter: Tokens, Per: Month}}}, []string{"Limits[1]"}},
 		{"101 limits", Quota{TenantID: "a", Limits: slices.Repeat([]Limit{ok}, 101)}, []string{"Limits"}},
 		{"21 percents", Quota{TenantID: "a", AlertPercents: slices.Repeat([]int{80}, 21)}, []string{"AlertPercents"}},
@@ -116,6 +125,10 @@ func TestLimitsRoundTrip(t *testing.T) {
 		row := store.Limit{Provider: OpenAI, Model: "m", Meter: meter, Per: Day, Max: rapid.Int64Min(0).Draw(t, "max"), Soft: true}
 		if meter == Minutes {
 			row.Max -= row.Max % 3 // only these are decimals with an end
+		}
+		if rapid.Bool().Draw(t, "rate") {
+			row.Meter, row.Per, row.Max = Calls, rapid.SampledFrom([]Window{Minute, Second}).Draw(t, "per"), row.Max%maxRate
+			row.Burst = min(row.Max, rapid.Int64Range(0, 1_000).Draw(t, "burst"))
 		}
 		var f faults
 		if diff := cmp.Diff(row, limitOf(row).row(&f, "")); diff != "" || f != nil {

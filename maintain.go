@@ -12,7 +12,7 @@ import (
 // Drift is a place where a tenant's totals are not the sum of its records.
 type Drift = store.Drift
 
-// Verify adds up a tenant's records and returns every difference to its totals and every record whose cost is not the
+// Verify adds up a tenant's records, and what those that were pruned counted for, and returns every difference to its totals and every record whose cost is not the
 // sum of its lines: none when all is well. It reads the whole ledger of the tenant, in one snapshot.
 func (t *Tracker) Verify(ctx context.Context, tenantID string) ([]Drift, error) {
 	if err := checkTenant(tenantID); err != nil {
@@ -21,13 +21,15 @@ func (t *Tracker) Verify(ctx context.Context, tenantID string) ([]Drift, error) 
 	return t.store.Verify(ctx, tenantID)
 }
 
-// Rebuild makes a tenant's totals anew from its records, in one transaction. Totals are always right unless somebody
+// Rebuild makes a tenant's totals anew from its records and what pruned ones counted for, in one transaction. Totals are always right unless somebody
 // wrote to the database by other means; an unknown tenant has none.
 func (t *Tracker) Rebuild(ctx context.Context, tenantID string) error {
 	if err := checkTenant(tenantID); err != nil {
 		return err
 	}
-	return t.store.Rebuild(ctx, tenantID)
+	err := t.store.Rebuild(ctx, tenantID)
+	t.standings.forget(tenantID)
+	return err
 }
 
 // RepriceFilter selects records of one tenant by when they happened.
@@ -63,7 +65,9 @@ func (t *Tracker) Reprice(ctx context.Context, filter RepriceFilter) (done Repri
 		if err != nil {
 			return done, errors.Join(append(refused, err)...)
 		}
-		outcomes, err := t.store.Reprice(ctx, t.now(), priceable(book, rows), judge)
+		w := t.standings.witness()
+		outcomes, err := t.store.Reprice(ctx, t.now(), priceable(book, rows), w.judgeRepriced)
+		w.done(err)
 		if err != nil {
 			return done, errors.Join(append(refused, err)...)
 		}

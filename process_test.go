@@ -29,6 +29,7 @@ var roles = map[string]func(ctx context.Context, tracker *usage.Tracker, number 
 	"logger":  playLogger,
 	"spender": playSpender,
 	"hoarder": playHoarder,
+	"hurrier": playHurrier,
 }
 
 func TestMain(m *testing.M) {

@@ -59,12 +59,13 @@ type ModelUsage struct {
 // LimitUsage is where a tenant stands with a limit, in the unit of the limit's Max.
 type LimitUsage struct {
 	Limit Limit
-	// Period is the one that the limit counts in now.
+	// Period is the one that the limit counts in now. That of a rate is from now until all of its burst is there again.
 	Period Period
-	// Used is what calls have used, and Held what live reservations hold besides.
+	// Used is what calls have used, and Held what live reservations hold besides. Of a rate, Used is what of its burst is
+	// taken now, a started unit whole, and Held is zero.
 	Used, Held decimal.Decimal
-	// Percent is Used in percent of the limit's Max, rounded half-even at 4 digits; 100 when Max is zero and something
-	// was used.
+	// Percent is Used in percent of the limit's Max, or of a rate's burst, rounded half-even at 4 digits; 100 when Max is
+	// zero and something was used.
 	Percent decimal.Decimal
 }
 
@@ -89,18 +90,22 @@ func (t *Tracker) GetCurrentUsage(ctx context.Context, tenantID string) (*Usage,
 		return nil, err
 	}
 	usage := usageOf(tenantID, standing.Month, standing.MonthTotals)
-	for i := range standing.Quota.Limits {
-		usage.Limits = append(usage.Limits, limitUsage(&standing, &standing.Quota.Limits[i]))
+	stand := standOf(&standing)
+	for i := range stand.limits {
+		usage.Limits = append(usage.Limits, limitUsage(&stand.limits[i], stand.period(&stand.limits[i], standing.At)))
 	}
 	return usage, nil
 }
 
-func limitUsage(s *store.Standing, l *store.Limit) LimitUsage {
-	used := used(s, l)
-	return LimitUsage{
-		Limit: limitOf(*l), Period: periodOf(s, l.Per), Used: unitsOf(l.Meter, used),
-		Held: unitsOf(l.Meter, held(s, l)), Percent: percentOf(used, l.Max),
+func limitUsage(l *limitStand, period Period) LimitUsage {
+	usage := LimitUsage{Limit: limitOf(l.Limit), Period: period, Held: unitsOf(l.Meter, l.held)}
+	used, most := l.used, l.Max
+	if l.Per.IsRate() {
+		r := rateOf(&l.Limit)
+		used, most = r.burst-r.take(l.arrival, period.Start, 0).remaining, r.burst
 	}
+	usage.Used, usage.Percent = unitsOf(l.Meter, used), percentOf(used, most)
+	return usage
 }
 
 // percentOf returns a in percent of b, with 4 fraction digits.
@@ -120,13 +125,18 @@ func percentOf(a, b int64) decimal.Decimal {
 }
 
 // Usage returns what a tenant used in any period. It reads totals for the tenant's whole days in it, and records only
-// for the parts of days at its two ends. The period must not be empty and at most 10 years long.
+// for the parts of days at its two ends. The period must not be empty and at most 10 years long. Where the records of such
+// a part of a day were pruned, the error is a *PrunedError: whole days can still be had.
 func (t *Tracker) Usage(ctx context.Context, tenantID string, period Period) (*Usage, error) {
 	period, err := checkPeriod(tenantID, period)
 	if err != nil {
 		return nil, err
 	}
-	_, calendar, err := t.calendar(ctx, tenantID)
+	standing, err := t.store.Standing(ctx, tenantID, t.now())
+	if err != nil {
+		return nil, err
+	}
+	calendar, err := standing.Tenant.Calendar()
 	if err != nil {
 		return nil, err
 	}
@@ -142,6 +152,9 @@ func (t *Tracker) Usage(ctx context.Context, tenantID string, period Period) (*U
 		}
 	}
 	for _, part := range []Period{{Start: period.Start, End: days.Start}, {Start: days.End, End: period.End}} {
+		if horizon := standing.Tenant.Horizon; part.Start.Before(part.End) && part.Start.Before(horizon) {
+			return nil, &PrunedError{TenantID: tenantID, At: part.Start, Horizon: horizon}
+		}
 		if err := t.addRecords(ctx, sum, tenantID, part); err != nil {
 			return nil, err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"iter"
 	"log/slog"
 	"maps"
@@ -29,6 +30,9 @@ type Config struct {
 	// AllowUnpriced lets Reserve take estimates that cannot be priced although a hard limit on cost applies, holding no
 	// cost for them. Defaults to false: they are refused with a *UnpricedError.
 	AllowUnpriced bool
+	// QuotaMaxAge is how old the standing that CheckQuota answers from may be as to what other processes have written.
+	// Defaults to 1 second.
+	QuotaMaxAge time.Duration
 	// OnAlert is told of each alert once, after its commit, by one goroutine that runs only while there are alerts to
 	// tell of. It may block or panic: calls go on, and the alert stays in the ledger as pending. Past 1,024 alerts that
 	// wait for it, further ones are only in the ledger. Defaults to nothing.
@@ -48,6 +52,7 @@ type Tracker struct {
 	calls     group.Group[*store.Record, store.Outcome]
 	holds     group.Group[pendingHold, struct{}]
 	alerts    alertQueue
+	standings *standings
 }
 
 // bookSet is which book prices whose calls. It is never changed, only replaced.
@@ -80,6 +85,9 @@ func New(st store.Store, cfg Config) (*Tracker, error) {
 	if cfg.CommitTimeout < 0 {
 		f.add("Config.CommitTimeout", "is negative")
 	}
+	if cfg.QuotaMaxAge < 0 {
+		f.add("Config.QuotaMaxAge", "is negative")
+	}
 	if err := f.err(); err != nil {
 		return nil, err
 	}
@@ -92,10 +100,13 @@ func New(st store.Store, cfg Config) (*Tracker, error) {
 	if cfg.CommitTimeout == 0 {
 		cfg.CommitTimeout = 30 * time.Second
 	}
+	if cfg.QuotaMaxAge == 0 {
+		cfg.QuotaMaxAge = time.Second
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	t := &Tracker{store: st, cfg: cfg}
+	t := &Tracker{store: st, cfg: cfg, standings: &standings{maxAge: cfg.QuotaMaxAge, seed: maphash.MakeSeed()}}
 	t.prices.Store(&bookSet{book: cfg.Prices})
 	t.calls = group.Group[*store.Record, store.Outcome]{
 		Commit: t.commitCalls, Size: recordSize, MaxItems: maxBatch, MaxSize: maxBatchSize,
@@ -156,7 +167,9 @@ func (t *Tracker) SetTenant(ctx context.Context, tenant Tenant) error {
 	if err != nil {
 		return err
 	}
-	return t.store.SetTenant(ctx, t.now(), row)
+	err = t.store.SetTenant(ctx, t.now(), row)
+	t.standings.forget(row.ID)
+	return err
 }
 
 // Tenant returns a tenant, or ErrNotFound.
@@ -202,7 +215,7 @@ func (t *Tracker) Suspend(ctx context.Context, tenantID, reason string) error {
 	if err := f.err(); err != nil {
 		return err
 	}
-	return t.store.Suspend(ctx, t.now(), tenantID, reason)
+	return t.suspend(ctx, tenantID, reason)
 }
 
 // Resume lifts a suspension. Resuming a tenant that is not suspended changes nothing, but an unknown one is created.
@@ -210,7 +223,13 @@ func (t *Tracker) Resume(ctx context.Context, tenantID string) error {
 	if err := checkTenant(tenantID); err != nil {
 		return err
 	}
-	return t.store.Suspend(ctx, t.now(), tenantID, "")
+	return t.suspend(ctx, tenantID, "")
+}
+
+func (t *Tracker) suspend(ctx context.Context, tenantID, reason string) error {
+	err := t.store.Suspend(ctx, t.now(), tenantID, reason)
+	t.standings.forget(tenantID)
+	return err
 }
 
 // LogOpenAI records a call to OpenAI and returns it as it is in the ledger, priced. It returns nil only when the record
@@ -220,6 +239,7 @@ func (t *Tracker) Resume(ctx context.Context, tenantID string) error {
 //   - *InvalidError, with every fault named; nothing was written.
 //   - *ConflictError: the tenant has another call of this id.
 //   - *ReservationError: another call has settled the reservation, or it was released. Log the call without it.
+//   - *PrunedError: the call happened before what Prune has dropped, and may have been counted.
 //   - *UnknownOutcomeError: ctx ended while the call was being committed. Log it again with the ID in the error.
 //   - ErrBusy, ErrFull, ErrReadOnly, ErrCorrupt, ErrUnavailable, ErrOverflow, ErrClosed: it was not written.
 //
@@ -357,10 +377,12 @@ func (t *Tracker) commitCalls(batch []*store.Record) []group.Result[store.Outcom
 }
 
 func (t *Tracker) appendCalls(batch []*store.Record) (outcomes []store.Outcome, err error) {
+	w := t.standings.witness()
 	err = t.commit(func(ctx context.Context) (err error) {
-		outcomes, err = t.store.Append(ctx, t.now(), batch, judge)
+		outcomes, err = t.store.Append(ctx, t.now(), batch, w.judge)
 		return err
 	})
+	w.done(err)
 	return outcomes, err
 }
 

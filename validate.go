@@ -51,6 +51,9 @@ func (f faults) sortFrom(n int) {
 
 // text wants valid UTF-8 without control characters, at most limit bytes of it.
 func (f *faults) text(field, s string, limit int) bool {
+	if s == "" {
+		return true
+	}
 	problem := textProblem(s, limit)
 	if problem != "" {
 		f.add(field, problem)

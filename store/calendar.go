@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Window is the length of the periods that usage is totalled and limited by.
+// Window is the length of the periods that usage is totalled and limited by, or of a rate (Minute, Second).
 type Window string
 
 // The windows of totals and limits. Both follow the tenant's time zone; a month starts on its billing day.
@@ -22,6 +22,11 @@ type Period struct {
 // Contains reports whether at is in the period.
 func (p Period) Contains(at time.Time) bool {
 	return !at.Before(p.Start) && at.Before(p.End)
+}
+
+// Middle returns the instant half-way through the period, cut to microseconds.
+func (p Period) Middle() time.Time {
+	return p.Start.Add(p.End.Sub(p.Start) / 2).Truncate(time.Microsecond)
 }
 
 // Calendar tells in which month and on which day of a tenant an instant lies. Both are pure functions of the

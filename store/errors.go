@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // What went wrong, for errors.Is. A store wraps the driver's error with one of these; it classifies by the
@@ -20,6 +21,9 @@ var (
 	ErrHoldSettled = errors.New("reservation is already settled")
 	// ErrHoldReleased: the hold was released. Always a *HoldError.
 	ErrHoldReleased = errors.New("reservation is already released")
+
+	// ErrPruned: the time asked about lies before the tenant's horizon, and its records were dropped. Always a *PrunedError.
+	ErrPruned = errors.New("before the horizon of what was pruned")
 
 	// ErrBusy: a lock or a connection was not to be had in time. Nothing was written; trying again may work.
 	ErrBusy = errors.New("store is busy")
@@ -83,3 +87,27 @@ func (e *HoldError) Unwrap() error {
 	}
 	return ErrHoldSettled
 }
+
+// PrunedError says that a call happened before its tenant's horizon: it may have been counted and dropped, so it is not
+// counted. It unwraps to ErrPruned.
+type PrunedError struct {
+	// ID is the call's; it is empty when a period was asked about.
+	TenantID, ID string
+	// At is when the call happened, or the period began.
+	At time.Time
+	// Horizon is the instant before which records were dropped.
+	Horizon time.Time
+}
+
+// Error names the call, its time and the horizon.
+func (e *PrunedError) Error() string {
+	what := "a period"
+	if e.ID != "" {
+		what = fmt.Sprintf("call %q", e.ID)
+	}
+	return fmt.Sprintf("%s of tenant %q at %s is %s, %s", what, e.TenantID, e.At.UTC().Format(time.RFC3339Nano), ErrPruned.Error(),
+		e.Horizon.UTC().Format(time.RFC3339Nano))
+}
+
+// Unwrap returns ErrPruned.
+func (e *PrunedError) Unwrap() error { return ErrPruned }

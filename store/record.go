@@ -133,7 +133,8 @@ type Outcome struct {
 	// Alerts are those that this record's tenant got in the same commit. They are given once, with the tenant's last
 	// added record of the batch.
 	Alerts []Alert
-	// Err says why this record, and it alone, was not added: a *ConflictError, a *HoldError or ErrOverflow.
+	// Err says why this record, and it alone, was not added: a *ConflictError, a *HoldError, a
+	// *PrunedError or ErrOverflow.
 	Err error
 }
 

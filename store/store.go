@@ -4,7 +4,7 @@
 // other stores can be written: implement Store, and pass storetest.Run.
 //
 // A store knows rows, transactions and locks. It knows no rules: where a decision needs the current state, the
-// tracker passes a pure function (Judge, Decide) and the store calls it inside its transaction, with what it read
+// tracker passes a pure function (Judge, Decide, Refund) and the store calls it inside its transaction, with what it read
 // there. Whatever a method changes is one transaction: all of it is durable when the method returns nil, and nothing
 // of it is there when it returns an error other than ErrUnknownOutcome.
 package store
@@ -31,11 +31,12 @@ type Store interface {
 	// already has, be it from this batch or before, is a duplicate when Differs finds no difference and a
 	// *ConflictError otherwise; neither changes anything. A hold that is live at now is settled; one that has expired
 	// or that the tenant does not have leaves the record counted without a hold; one that is settled or released
-	// refuses the record with a *HoldError. A record whose totals would pass an int64 is refused with ErrOverflow.
-	// The others go through.
+	// refuses the record with a *HoldError. A record whose At lies before its tenant's Horizon is refused with a *PrunedError,
+	// whether its id is there or not. A record whose totals would pass an int64 is refused with ErrOverflow. The others go
+	// through.
 	//
 	// When all records of a tenant are in, judge is called once for each tenant that got any, with its standing at now;
-	// what it returns is stored unless an alert of the same key is there.
+	// the arrivals that it returns are stored, and the alerts unless one of the same key is there.
 	//
 	// The records are lent for the time of the call. The store sets their Settlement and Overage, and may do so again and
 	// again when it has to try again; nothing else in them is changed. The outcome of a record that was added points to it.
@@ -49,22 +50,25 @@ type Store interface {
 	// ErrOverflow. judge is called as in Append.
 	Reprice(ctx context.Context, now time.Time, records []*Record, judge Judge) ([]Outcome, error)
 
-	// Hold takes holds. For each of them, in order, decide is called with the standing of its tenant, which has the
-	// holds taken before it; what decide returns is the hold's own result, and only a hold that got nil is taken.
-	// A hold whose id the tenant has had before gets a *ConflictError with the field "ID". Tenants that do not exist are
-	// created. All holds that were taken are committed together; the last error means that none was.
-	Hold(ctx context.Context, now time.Time, holds []Hold, decide Decide) ([]error, error)
+	// Hold takes holds. For each of them, in order, decide is called with the standing of its tenant, which has the holds
+	// taken before it and the arrivals they set. A hold whose verdict has no refusal is taken, with its arrivals, unless
+	// the tenant has had a hold of its id before: then its outcome is a *ConflictError with the field "ID", and it sets
+	// nothing. Alerts of a verdict are stored in any case, unless one of the same key is there. Tenants that do not exist
+	// are created. There is one outcome for each hold, in the same order; all that was taken or set is committed together,
+	// and the last error means that none was.
+	Hold(ctx context.Context, now time.Time, holds []Hold, decide Decide) ([]HoldOutcome, error)
 
-	// Release frees a hold. Releasing one that is released or has expired does nothing. It returns ErrNotFound when
-	// the tenant has no such hold, and a *HoldError when a record has settled it.
-	Release(ctx context.Context, now time.Time, tenantID, holdID string) error
+	// Release frees a hold, and stores the arrivals that refund returns for it and the standing before it is freed.
+	// Releasing one that is released or has expired does nothing, and refund is not asked. It returns ErrNotFound when the
+	// tenant has no such hold, and a *HoldError when a record has settled it.
+	Release(ctx context.Context, now time.Time, tenantID, holdID string, refund Refund) error
 
 	// Standing reads a tenant's standing at an instant, in one snapshot. An unknown tenant is no error: it has the
 	// defaults and has used nothing.
 	Standing(ctx context.Context, tenantID string, at time.Time) (Standing, error)
 
-	// SetTenant creates or replaces a tenant, all but its suspension and CreatedAt. When zone or billing day change, the
-	// totals are made anew from the records in the same transaction, so that they follow the new calendar.
+	// SetTenant creates or replaces a tenant, all but its suspension, Horizon and CreatedAt. When zone or billing day change,
+	// the totals are made anew as by Rebuild in the same transaction, so that they follow the new calendar.
 	SetTenant(ctx context.Context, now time.Time, t Tenant) error
 
 	// Suspend sets why the tenant is suspended, or lifts the suspension when reason is empty. A tenant that does not
@@ -103,11 +107,21 @@ type Store interface {
 	// there already or further is returned as it is. It returns ErrNotFound when there is none.
 	MarkAlert(ctx context.Context, now time.Time, tenantID, id string, status AlertStatus) (Alert, error)
 
-	// Verify adds up a tenant's records in one snapshot and returns every difference to its totals, none when all is
+	// Prune moves a tenant's Horizon forward to before, unless it is there or further already, and drops records whose At lies
+	// before the Horizon, with their ids: the oldest first, at most limit of them, in one transaction. It returns how many; when
+	// there were fewer than limit, none is left. Totals, alerts and holds stay as they are. An unknown tenant has none and is
+	// not created.
+	//
+	// What a dropped record counted for is kept for Verify, Rebuild and SetTenant: from then on it counts as if it had
+	// happened in the middle (Period.Middle) of its day, by the calendar that the tenant had when it was dropped. See
+	// Tally.AddTotal.
+	Prune(ctx context.Context, tenantID string, before time.Time, limit int) (int, error)
+
+	// Verify adds up a tenant's records, and what dropped ones counted for, in one snapshot and returns every difference to its totals, none when all is
 	// well. It reads the tenant's whole ledger.
 	Verify(ctx context.Context, tenantID string) ([]Drift, error)
 
-	// Rebuild makes a tenant's totals anew from its records, in one transaction.
+	// Rebuild makes a tenant's totals anew from its records and from what dropped ones counted for, in one transaction.
 	Rebuild(ctx context.Context, tenantID string) error
 
 	// Close closes what the store opened. Methods return ErrClosed afterwards. Closing twice is no error.

@@ -41,6 +41,16 @@ func (t *Tally) Add(r *Record) error {
 	return nil
 }
 
+// AddTotal counts what records that were dropped added up to, at the instant that stands for them, or returns ErrOverflow
+// when a sum would pass an int64.
+func (t *Tally) AddTotal(at time.Time, sums *Total) error {
+	r := Record{TenantID: sums.TenantID, Provider: sums.Provider, Model: sums.Model}
+	if !t.total(Day, t.calendar.Day(at).Start, &r).Merge(sums) || !t.total(Month, t.calendar.Month(at).Start, &r).Merge(sums) {
+		return ErrOverflow
+	}
+	return nil
+}
+
 func (t *Tally) total(w Window, start time.Time, r *Record) *Total {
 	key := tallyKey{w, start.UnixMicro(), r.Provider, r.Model}
 	total := t.totals[key]

@@ -17,6 +17,8 @@ type Tenant struct {
 	Contacts []string
 	// Suspended is why the tenant may not reserve; empty when it may. Only Store.Suspend writes it.
 	Suspended string
+	// Horizon is the instant before which the tenant's records were dropped; zero when none were. Only Store.Prune writes it.
+	Horizon time.Time
 	// CreatedAt is when the store first saw the tenant.
 	CreatedAt time.Time
 }
@@ -41,8 +43,11 @@ type Limit struct {
 	Meter Meter
 	// Per is the window. Defaults to Month.
 	Per Window
-	// Max is the most that may be used, in the metric's own whole unit (picodollars for cost).
+	// Max is the most that may be used, in the metric's own whole unit (picodollars for cost). Of a rate it is how much
+	// each window gives.
 	Max int64
+	// Burst is the most that a rate gives at once; 0 is Max.
+	Burst int64
 	// Soft limits raise alerts and refuse nothing.
 	Soft bool
 }

@@ -48,13 +48,22 @@ func (r *alertRow) alert() *store.Alert {
 	}
 }
 
-// judge asks which alerts a tenant gets and stores those that are new.
-func (t *tx) judge(ctx context.Context, n *tenant, added []*store.Record, judge store.Judge) (raised []store.Alert, err error) {
+// judge asks what follows for a tenant from what was added, and stores it.
+func (t *tx) judge(ctx context.Context, n *tenant, added []*store.Record, judge store.Judge) ([]store.Alert, error) {
 	standing, err := t.standing(ctx, n, t.now)
 	if err != nil {
 		return nil, err
 	}
-	for _, alert := range judge(standing, added) {
+	judgement := judge(standing, added)
+	if err := t.setArrivals(ctx, n, judgement.Arrivals); err != nil {
+		return nil, err
+	}
+	return t.raise(ctx, n, judgement.Alerts)
+}
+
+// raise stores the alerts that are new and returns them.
+func (t *tx) raise(ctx context.Context, n *tenant, alerts []store.Alert) (raised []store.Alert, err error) {
+	for _, alert := range alerts {
 		alert = alert.Raise(n.row.ID, t.now)
 		isNew, err := t.insertAlert(ctx, n, &alert)
 		if err != nil {

@@ -115,6 +115,10 @@ func (t *tx) change(
 
 // append adds one record. The error is for the whole transaction, the outcome's for the record.
 func (t *tx) append(ctx context.Context, n *tenant, r *store.Record) (store.Outcome, error) {
+	if r.At.Before(n.row.Horizon) {
+		err := &store.PrunedError{TenantID: r.TenantID, ID: r.ID, At: r.At, Horizon: n.row.Horizon}
+		return store.Outcome{Record: r, Err: err}, nil
+	}
 	model, err := t.modelNumber(ctx, modelName{r.Provider, r.Model})
 	if err != nil {
 		return store.Outcome{}, err

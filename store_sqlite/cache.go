@@ -77,12 +77,12 @@ type tenant struct {
 	months     map[int64]*period
 	month, day *period
 	dirty      []*total
-	// Holds that nobody settled or released and alerts whose period has not ended, as of the instants beside them; not
-	// there before they are read.
-	holds                 []*store.Hold
-	alerts                []*store.Alert
-	holdsFrom, alertsFrom time.Time
-	read                  struct{ holds, alerts bool }
+	// What else a standing has, as of the instants beside it; not there before it is read.
+	holds      liveHolds
+	arrivals   []store.Arrival
+	alerts     []*store.Alert // those whose period has not ended
+	alertsFrom time.Time
+	read       struct{ arrivals, alerts bool }
 }
 
 // period has all totals of one month, or of one day of it.
@@ -292,9 +292,14 @@ func (t *tx) standing(ctx context.Context, n *tenant, at time.Time) (*store.Stan
 	if err != nil {
 		return nil, err
 	}
+	arrivals, err := t.arrivals(ctx, n)
+	if err != nil {
+		return nil, err
+	}
 	t.shown = store.Standing{
 		Tenant: n.row, Quota: n.quota, At: at, Month: month.Period, Day: day.Period,
-		MonthTotals: month.list, DayTotals: day.list, Holds: holds, Alerts: alerts,
+		MonthTotals: month.list, DayTotals: day.list, Held: holds.sums.Totals(), HeldUntil: holds.until(),
+		Arrivals: arrivals, Alerts: alerts,
 	}
 	return &t.shown, nil
 }

@@ -17,22 +17,27 @@ import (
 // writersStanding is a tenant's standing as the writer has it in its cache, which nothing but a rule is shown.
 func (h *handle) writersStanding(tenant string, at time.Time) (standing store.Standing) {
 	h.t.Helper()
-	refusals, err := h.Hold(h.t.Context(), at, []store.Hold{holdOf(tenant, "never", at, 1)},
-		func(s *store.Standing, _ *store.Hold) error {
+	err := refused(h.Hold(h.t.Context(), at, []store.Hold{holdOf(tenant, "never", at, 1)},
+		func(s *store.Standing, _ *store.Hold) store.Verdict {
 			standing = copied(s)
-			return errRefused
-		})
-	h.must("Hold", err)
-	is(h.t, "the hold", refusals[0], errRefused)
+			return store.Verdict{Refusal: errRefused}
+		}))
+	is(h.t, "the hold", err, errRefused)
 	return standing
+}
+
+// shown is a standing as rules are shown it: with the holds' sums and without the holds.
+func shown(s store.Standing) store.Standing {
+	s.Holds = nil
+	return s
 }
 
 // copied is a standing of one's own: what a rule is shown is the store's.
 func copied(s *store.Standing) store.Standing {
 	c := *s
 	c.MonthTotals, c.DayTotals = copies(s.MonthTotals), copies(s.DayTotals)
-	c.Holds, c.Alerts = copies(s.Holds), copies(s.Alerts)
-	for _, t := range slices.Concat(c.MonthTotals, c.DayTotals) {
+	c.Held, c.Alerts, c.Arrivals = copies(s.Held), copies(s.Alerts), slices.Clone(s.Arrivals)
+	for _, t := range slices.Concat(c.MonthTotals, c.DayTotals, c.Held) {
 		t.Meters = slices.Clone(t.Meters)
 	}
 	return c
@@ -51,7 +56,7 @@ func copies[T any](list []*T) []*T {
 func unordered() []cmp.Option {
 	return []cmp.Option{
 		cmpopts.SortSlices(func(a, b *store.Total) bool { return a.Provider+a.Model < b.Provider+b.Model }),
-		cmpopts.SortSlices(func(a, b *store.Hold) bool { return a.ID < b.ID }),
+		cmpopts.SortSlices(func(a, b store.Arrival) bool { return a.Per < b.Per }),
 		cmpopts.SortSlices(func(a, b *store.Alert) bool { return a.Number < b.Number }),
 	}
 }
@@ -75,7 +80,7 @@ func TestTheWritersCacheFollowsOtherHandles(t *testing.T) {
 			for step := range 120 {
 				what := w.step(t)
 				tenant := w.tenant()
-				want := reader.standing(tenant, w.now)
+				want := shown(reader.standing(tenant, w.now))
 				for i, h := range w.handles {
 					equal(t, fmt.Sprintf("step %d (%s): handle %d's standing of %s", step, what, i, tenant),
 						h.writersStanding(tenant, w.now), want, unordered()...)
@@ -113,7 +118,7 @@ func (w *walk) step(t *testing.T) string {
 		{"append", w.append}, {"append", w.append}, {"hold", w.hold}, {"hold", w.hold}, {"settle", w.settle},
 		{"release", w.release}, {"quota", w.quota}, {"tenant", w.setTenant}, {"suspend", w.suspend}, {"alerts", w.alerts},
 		{"rebuild", func(h *handle, tenant string) error { return h.Rebuild(h.t.Context(), tenant) }},
-		{"fail", w.fail},
+		{"prune", w.prune}, {"fail", w.fail},
 	}
 	chosen := writes[w.IntN(len(writes))]
 	if err := chosen.write(h, w.tenant()); err != nil {
@@ -140,20 +145,32 @@ func (w *walk) append(h *handle, tenant string) error {
 }
 
 // judge raises an alert now and then.
-func (w *walk) judge(s *store.Standing, _ []*store.Record) []store.Alert {
+func (w *walk) judge(s *store.Standing, _ []*store.Record) store.Judgement {
 	if w.IntN(3) > 0 {
+		return store.Judgement{Arrivals: w.arrivals()}
+	}
+	return store.Judgement{Alerts: []store.Alert{{AlertKey: store.AlertKey{
+		Kind: store.CostWarning, Meter: "cost", Per: store.Day, Max: int64(w.IntN(5)), Percent: 80, PeriodStart: s.Day.Start,
+	}, PeriodEnd: s.Day.End, Used: 1}}}
+}
+
+// arrivals are those of one of two rates, or none.
+func (w *walk) arrivals() []store.Arrival {
+	if w.IntN(2) == 0 {
 		return nil
 	}
-	return []store.Alert{{AlertKey: store.AlertKey{
-		Kind: store.CostWarning, Meter: "cost", Per: store.Day, Max: int64(w.IntN(5)), Percent: 80, PeriodStart: s.Day.Start,
-	}, PeriodEnd: s.Day.End, Used: 1}}
+	return []store.Arrival{{
+		RateKey: store.RateKey{Meter: "calls", Per: []store.Window{store.Minute, store.Second}[w.IntN(2)]},
+		At:      w.now.Add(time.Duration(w.IntN(100)) * time.Microsecond), Rest: int64(w.IntN(5)), Taken: int64(w.count),
+	}}
 }
 
 func (w *walk) hold(h *handle, tenant string) error {
 	hold := holdOf(tenant, fmt.Sprint("hold-", w.count), w.now, int64(w.IntN(50)))
 	hold.ExpiresAt = w.now.Add(time.Duration(w.IntN(600)) * time.Minute)
-	refusals, err := h.Hold(h.t.Context(), w.now, []store.Hold{hold}, admit)
-	return errors.Join(append(refusals, err)...)
+	return refused(h.Hold(h.t.Context(), w.now, []store.Hold{hold}, func(*store.Standing, *store.Hold) store.Verdict {
+		return store.Verdict{Arrivals: w.arrivals()}
+	}))
 }
 
 func (w *walk) settle(h *handle, tenant string) error {
@@ -165,14 +182,18 @@ func (w *walk) settle(h *handle, tenant string) error {
 
 func (w *walk) release(h *handle, tenant string) error {
 	for _, hold := range h.standing(tenant, w.now).Holds {
-		return h.Release(h.t.Context(), w.now, tenant, hold.ID)
+		return h.Release(h.t.Context(), w.now, tenant, hold.ID,
+			func(*store.Standing, *store.Hold) []store.Arrival { return w.arrivals() })
 	}
 	return nil
 }
 
 func (w *walk) quota(h *handle, tenant string) error {
 	_, err := h.SetQuota(h.t.Context(), w.now, store.Quota{
-		TenantID: tenant, Limits: []store.Limit{{Meter: "cost", Per: store.Month, Max: int64(w.IntN(1000))}},
+		TenantID: tenant, Limits: []store.Limit{
+			{Meter: "cost", Per: store.Month, Max: int64(w.IntN(1000))},
+			{Meter: "calls", Per: []store.Window{store.Day, store.Minute}[w.IntN(2)], Max: 5},
+		},
 	}, w.judge)
 	return err
 }
@@ -200,10 +221,15 @@ func (w *walk) alerts(h *handle, tenant string) error {
 	return nil
 }
 
+func (w *walk) prune(h *handle, tenant string) error {
+	_, err := h.Prune(h.t.Context(), tenant, w.now.Add(-time.Duration(w.IntN(60*24))*time.Hour), 1+w.IntN(3))
+	return err
+}
+
 // fail appends what is rolled back.
 func (w *walk) fail(h *handle, tenant string) error {
 	err := recovered(func() error {
-		_, err := h.Append(h.t.Context(), w.now, lend(w.records(tenant)...), func(*store.Standing, []*store.Record) []store.Alert {
+		_, err := h.Append(h.t.Context(), w.now, lend(slices.Concat(w.records(tenant), w.records("hooli"))...), func(*store.Standing, []*store.Record) store.Judgement {
 			panic(errRefused)
 		})
 		return err

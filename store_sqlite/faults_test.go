@@ -112,9 +112,9 @@ func TestRollback(t *testing.T) {
 			defer cancel()
 			err := recovered(func() error {
 				_, err := h.Append(ctx, noon(), lend(append(calls(acme, "lost-", 5), calls("globex", "lost-", 5)...)...),
-					func(*store.Standing, []*store.Record) []store.Alert {
+					func(*store.Standing, []*store.Record) store.Judgement {
 						tt.end(cancel)
-						return nil
+						return store.Judgement{}
 					})
 				return err
 			})
@@ -123,7 +123,7 @@ func TestRollback(t *testing.T) {
 			h.add(calls("globex", "lost-", 3)...)
 			h.add(calls(acme, "lost-", 3)...)
 			h.healthy()
-			equal(t, "the writer's standing", h.writersStanding(acme, noon()), h.standing(acme, noon()), unordered()...)
+			equal(t, "the writer's standing", h.writersStanding(acme, noon()), shown(h.standing(acme, noon())), unordered()...)
 			equal(t, "records", len(h.state().Records), len(before.Records)+6)
 		})
 	}
@@ -179,10 +179,10 @@ func (h *handle) hog() (release chan struct{}, done chan error) {
 	inside := make(chan struct{})
 	release, done = make(chan struct{}), make(chan error, 1)
 	go func() {
-		_, err := h.Append(h.t.Context(), noon(), lend(calls(acme, "hog", 1)...), func(*store.Standing, []*store.Record) []store.Alert {
+		_, err := h.Append(h.t.Context(), noon(), lend(calls(acme, "hog", 1)...), func(*store.Standing, []*store.Record) store.Judgement {
 			close(inside)
 			<-release
-			return nil
+			return store.Judgement{}
 		})
 		done <- err
 	}()

@@ -20,6 +20,7 @@ type holdRow struct {
 	ExpiresAt int64 `db:"expires_at"`
 	Released  bool
 	Record    string
+	Arrivals  string
 }
 
 // overage is by how much a cost passes what the hold held; a hold that is gone says nothing.
@@ -31,7 +32,7 @@ func (r *holdRow) overage(cost store.Money) store.Money {
 }
 
 const selectOpenHolds = `
-SELECT id, model, lines, cost, owner, created_at, expires_at, released, record
+SELECT id, model, lines, cost, owner, created_at, expires_at, released, record, COALESCE(arrivals, '') AS arrivals
 FROM usage_holds
 WHERE tenant = ?
   AND released = 0
@@ -65,55 +66,34 @@ func (s *Store) hold(ctx context.Context, q queryer, n *tenant, row *holdRow) (*
 	if err != nil {
 		return nil, err
 	}
+	arrivals, err := unpackArrivals(row.ID, row.Arrivals)
 	return &store.Hold{
 		TenantID: n.row.ID, ID: row.ID, Provider: name.Provider, Model: name.Name, Lines: lines, Cost: store.Money(row.Cost),
-		Owner: row.Owner, CreatedAt: instant(row.CreatedAt), ExpiresAt: instant(row.ExpiresAt),
-	}, nil
-}
-
-// liveHolds returns the tenant's live holds from the cache. The cache keeps all that were live when it was filled or
-// came later, so an instant before that would miss some: clocks of several hosts differ, and then it is filled again.
-func (t *tx) liveHolds(ctx context.Context, n *tenant, at time.Time) ([]*store.Hold, error) {
-	if !n.read.holds || at.Before(n.holdsFrom) {
-		rows, err := t.store.selectHolds(ctx, t, n, at)
-		if err != nil {
-			return nil, err
-		}
-		n.holds, n.holdsFrom, n.read.holds = rows, at, true
-		return slices.Clone(rows), nil
-	}
-	n.holds = slices.DeleteFunc(n.holds, func(h *store.Hold) bool { return !h.Live(at) })
-	n.holdsFrom = at
-	return slices.Clone(n.holds), nil
+		Owner: row.Owner, CreatedAt: instant(row.CreatedAt), ExpiresAt: instant(row.ExpiresAt), Arrivals: arrivals,
+	}, err
 }
 
 const insertHold = `
-INSERT INTO usage_holds (tenant, id, model, lines, cost, owner, created_at, expires_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO usage_holds (tenant, id, model, lines, cost, owner, created_at, expires_at, arrivals)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING`
 
 // Hold implements store.Store.
-func (s *Store) Hold(ctx context.Context, now time.Time, holds []store.Hold, decide store.Decide) (refusals []error, err error) {
+func (s *Store) Hold(
+	ctx context.Context, now time.Time, holds []store.Hold, decide store.Decide,
+) (outcomes []store.HoldOutcome, err error) {
+	if len(holds) == 0 {
+		return nil, s.ready(ctx, "hold")
+	}
 	err = s.write(ctx, "hold", now, func(t *tx) error {
-		refusals = make([]error, len(holds))
+		outcomes = make([]store.HoldOutcome, len(holds))
 		for i := range holds {
 			n, err := t.tenant(ctx, holds[i].TenantID)
 			if err != nil {
 				return err
 			}
-			standing, err := t.standing(ctx, n, now)
-			if err != nil {
+			if outcomes[i], err = t.takeHold(ctx, n, &holds[i], decide); err != nil {
 				return err
-			}
-			if refusals[i] = decide(standing, &holds[i]); refusals[i] != nil {
-				continue
-			}
-			taken, err := t.insertHold(ctx, n, &holds[i])
-			if err != nil {
-				return err
-			}
-			if !taken {
-				refusals[i] = &store.ConflictError{TenantID: n.row.ID, ID: holds[i].ID, Field: "ID"}
 			}
 		}
 		return nil
@@ -121,11 +101,37 @@ func (s *Store) Hold(ctx context.Context, now time.Time, holds []store.Hold, dec
 	if err != nil {
 		return nil, err
 	}
-	return refusals, nil
+	return outcomes, nil
+}
+
+// takeHold decides on one hold and does what the verdict says.
+func (t *tx) takeHold(ctx context.Context, n *tenant, h *store.Hold, decide store.Decide) (o store.HoldOutcome, err error) {
+	standing, err := t.standing(ctx, n, t.now)
+	if err != nil {
+		return o, err
+	}
+	verdict := decide(standing, h)
+	o.Err = verdict.Refusal
+	if o.Err == nil {
+		taken, err := t.insertHold(ctx, n, h, verdict.Arrivals)
+		if err != nil {
+			return o, err
+		}
+		if taken {
+			err = t.setArrivals(ctx, n, verdict.Arrivals)
+		} else {
+			o.Err = &store.ConflictError{TenantID: n.row.ID, ID: h.ID, Field: "ID"}
+		}
+		if err != nil {
+			return o, err
+		}
+	}
+	o.Alerts, err = t.raise(ctx, n, verdict.Alerts)
+	return o, err
 }
 
 // insertHold reports false when the tenant has a hold of that id.
-func (t *tx) insertHold(ctx context.Context, n *tenant, h *store.Hold) (bool, error) {
+func (t *tx) insertHold(ctx context.Context, n *tenant, h *store.Hold, arrivals []store.Arrival) (bool, error) {
 	model, err := t.modelNumber(ctx, modelName{h.Provider, h.Model})
 	if err != nil {
 		return false, err
@@ -134,8 +140,12 @@ func (t *tx) insertHold(ctx context.Context, n *tenant, h *store.Hold) (bool, er
 	if err != nil {
 		return false, err
 	}
+	packed, err := packArrivals(arrivals)
+	if err != nil {
+		return false, err
+	}
 	result, err := t.ExecContext(ctx, insertHold, n.number, h.ID, model, lines, int64(h.Cost), h.Owner,
-		micros(h.CreatedAt), micros(h.ExpiresAt))
+		micros(h.CreatedAt), micros(h.ExpiresAt), packed)
 	if err != nil {
 		return false, err
 	}
@@ -143,13 +153,13 @@ func (t *tx) insertHold(ctx context.Context, n *tenant, h *store.Hold) (bool, er
 		return false, err
 	}
 	held := *h
-	held.Lines = slices.Clone(h.Lines)
-	n.holds = append(n.holds, &held)
+	held.Lines, held.Arrivals = slices.Clone(h.Lines), arrivals
+	n.holds.add(&held)
 	return true, nil
 }
 
 const selectHold = `
-SELECT id, model, lines, cost, owner, created_at, expires_at, released, record
+SELECT id, model, lines, cost, owner, created_at, expires_at, released, record, COALESCE(arrivals, '') AS arrivals
 FROM usage_holds
 WHERE tenant = ?
   AND id = ?`
@@ -195,13 +205,9 @@ func (t *tx) settle(ctx context.Context, n *tenant, r *store.Record) error {
 	if r.Settlement != store.Settled {
 		return nil
 	}
-	n.dropHold(r.HoldID)
+	n.holds.drop(r.HoldID)
 	_, err := t.ExecContext(ctx, updateHoldSettled, r.ID, n.number, r.HoldID)
 	return err
-}
-
-func (n *tenant) dropHold(id string) {
-	n.holds = slices.DeleteFunc(n.holds, func(h *store.Hold) bool { return h.ID == id })
 }
 
 const updateHoldReleased = `
@@ -211,7 +217,7 @@ WHERE tenant = ?
   AND id = ?`
 
 // Release implements store.Store.
-func (s *Store) Release(ctx context.Context, now time.Time, tenantID, holdID string) error {
+func (s *Store) Release(ctx context.Context, now time.Time, tenantID, holdID string, refund store.Refund) error {
 	return s.write(ctx, "release", now, func(t *tx) error {
 		n, err := t.knownTenant(ctx, tenantID)
 		if err != nil {
@@ -228,11 +234,26 @@ func (s *Store) Release(ctx context.Context, now time.Time, tenantID, holdID str
 			return store.ErrNotFound
 		case row.Record != "":
 			return &store.HoldError{TenantID: tenantID, HoldID: holdID, RecordID: row.Record}
-		case !now.Before(instant(row.ExpiresAt)):
-			return nil // it stays one that has expired, and a late record of its call still counts
+		case row.Released || !now.Before(instant(row.ExpiresAt)):
+			return nil // one that has expired stays so, and a late record of its call still counts
 		}
-		n.dropHold(holdID)
+		if err := t.refund(ctx, n, row, refund); err != nil {
+			return err
+		}
+		n.holds.drop(holdID)
 		_, err = t.ExecContext(ctx, updateHoldReleased, n.number, holdID)
 		return err
 	})
+}
+
+func (t *tx) refund(ctx context.Context, n *tenant, row *holdRow, refund store.Refund) error {
+	hold, err := t.store.hold(ctx, t, n, row)
+	if err != nil {
+		return err
+	}
+	standing, err := t.standing(ctx, n, t.now)
+	if err != nil {
+		return err
+	}
+	return t.setArrivals(ctx, n, refund(standing, hold))
 }

@@ -107,8 +107,16 @@ func holdOf(tenant, id string, from time.Time, cost int64) store.Hold {
 }
 
 // quiet is a Judge that raises nothing, and admit a Decide that refuses nothing.
-func quiet(*store.Standing, []*store.Record) []store.Alert { return nil }
-func admit(*store.Standing, *store.Hold) error             { return nil }
+func quiet(*store.Standing, []*store.Record) store.Judgement { return store.Judgement{} }
+func admit(*store.Standing, *store.Hold) store.Verdict       { return store.Verdict{} }
+
+// refused is the first error of holds, or of the whole.
+func refused(outcomes []store.HoldOutcome, err error) error {
+	for i := range outcomes {
+		err = errors.Join(err, outcomes[i].Err)
+	}
+	return err
+}
 
 // lend returns records as Append borrows them: copies, for the store sets some of their fields.
 func lend(records ...store.Record) []*store.Record {
@@ -135,8 +143,7 @@ func (h *handle) add(records ...store.Record) {
 
 func (h *handle) take(holds ...store.Hold) {
 	h.t.Helper()
-	refusals, err := h.Hold(h.t.Context(), noon(), holds, admit)
-	h.must("Hold", errors.Join(append(refusals, err)...))
+	h.must("Hold", refused(h.Hold(h.t.Context(), noon(), holds, admit)))
 }
 
 func (h *handle) must(what string, err error) {
@@ -153,10 +160,10 @@ func (h *handle) prepare() {
 	h.take(holdOf(acme, "hold", noon(), 7))
 	_, err := h.SetQuota(h.t.Context(), noon(), store.Quota{
 		TenantID: acme, Limits: []store.Limit{{Meter: "cost", Per: store.Month, Max: 1000}}, AlertPercents: []int{80},
-	}, func(s *store.Standing, _ []*store.Record) []store.Alert {
-		return []store.Alert{{AlertKey: store.AlertKey{
+	}, func(s *store.Standing, _ []*store.Record) store.Judgement {
+		return store.Judgement{Alerts: []store.Alert{{AlertKey: store.AlertKey{
 			Kind: store.CostWarning, Meter: "cost", Per: store.Month, Max: 1000, Percent: 80, PeriodStart: s.Month.Start,
-		}, PeriodEnd: s.Month.End, Used: 800}}
+		}, PeriodEnd: s.Month.End, Used: 800}}}
 	})
 	h.must("SetQuota", err)
 }

@@ -43,7 +43,8 @@ type snapshot struct {
 // snapshot that waits for a second one while it holds its own could wait for others that do the same.
 func readQueries() []string {
 	return []string{
-		selectText, selectModel, selectTenant, selectTenants, selectMonthRows, selectDayRows, selectOpenHolds, selectTenantAlerts,
+		selectText, selectModel, selectTenant, selectTenants, selectMonthRows, selectDayRows, selectOpenHolds, selectTenantAlerts, selectTenantArrivals,
+		selectCarried,
 		selectAlerts, selectRecord, selectFiledForward, selectFiledBackward, selectUnfiledForward, selectUnfiledBackward,
 		selectAllFiled, selectAllUnfiled,
 	}

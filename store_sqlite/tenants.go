@@ -20,6 +20,7 @@ type tenantRow struct {
 	Contacts   string
 	Suspended  string
 	Quota      string
+	Horizon    int64
 	CreatedAt  int64 `db:"created_at"`
 }
 
@@ -27,7 +28,7 @@ type tenantRow struct {
 func (r *tenantRow) tenant() (*tenant, error) {
 	n := &tenant{number: r.Tenant, months: make(map[int64]*period), row: store.Tenant{
 		ID: r.ID, Name: r.Name, TimeZone: r.TimeZone, BillingDay: r.BillingDay,
-		Suspended: r.Suspended, CreatedAt: instant(r.CreatedAt),
+		Suspended: r.Suspended, Horizon: instant(r.Horizon), CreatedAt: instant(r.CreatedAt),
 	}}
 	if err := json.Unmarshal([]byte(r.Contacts), &n.row.Contacts); err != nil {
 		return nil, fmt.Errorf("contacts of tenant %q: %w: %w", r.ID, store.ErrCorrupt, err)
@@ -49,7 +50,7 @@ func newTenant(id string) store.Tenant {
 }
 
 const selectTenant = `
-SELECT tenant, id, name, time_zone, billing_day, contacts, suspended, quota, created_at
+SELECT tenant, id, name, time_zone, billing_day, contacts, suspended, quota, horizon, created_at
 FROM usage_tenants
 WHERE id = ?`
 
@@ -87,7 +88,7 @@ func (t *tx) createTenant(ctx context.Context, id string) (*tenantRow, error) {
 }
 
 const selectTenants = `
-SELECT tenant, id, name, time_zone, billing_day, contacts, suspended, quota, created_at
+SELECT tenant, id, name, time_zone, billing_day, contacts, suspended, quota, horizon, created_at
 FROM usage_tenants
 WHERE id > ?
 ORDER BY id
@@ -240,7 +241,17 @@ func (s *Store) standing(ctx context.Context, q queryer, n *tenant, at time.Time
 	if err != nil {
 		return standing, err
 	}
-	standing.Holds = holds
+	var held store.Held
+	for _, hold := range holds {
+		held.Add(hold)
+		if standing.HeldUntil.IsZero() || hold.ExpiresAt.Before(standing.HeldUntil) {
+			standing.HeldUntil = hold.ExpiresAt
+		}
+	}
+	standing.Holds, standing.Held = holds, held.Totals()
+	if standing.Arrivals, err = selectArrivals(ctx, q, n); err != nil {
+		return standing, err
+	}
 	standing.Alerts, err = selectCurrentAlerts(ctx, q, n, at)
 	return standing, err
 }

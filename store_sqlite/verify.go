@@ -17,12 +17,10 @@ func (s *Store) Verify(ctx context.Context, tenantID string) (drift []store.Drif
 		if err != nil || n.number == 0 {
 			return err
 		}
-		tally := store.NewTally(n.calendar)
-		err = s.eachRecord(ctx, q, n, func(r *store.Record) error {
+		tally, err := s.tally(ctx, q, n, func(r *store.Record) {
 			if d, found := r.CostDrift(); found {
 				drift = append(drift, d)
 			}
-			return tally.Add(r)
 		})
 		if err != nil {
 			return err
@@ -60,10 +58,10 @@ const deleteDays = `
 DELETE FROM usage_days
 WHERE tenant = ?`
 
-// rebuild replaces a tenant's totals by what its records add up to.
+// rebuild replaces a tenant's totals by what its records, and those that were dropped, add up to.
 func (t *tx) rebuild(ctx context.Context, n *tenant) error {
-	tally := store.NewTally(n.calendar)
-	if err := t.store.eachRecord(ctx, t, n, tally.Add); err != nil {
+	tally, err := t.store.tally(ctx, t, n, func(*store.Record) {})
+	if err != nil {
 		return err
 	}
 	for _, statement := range []string{deleteMonths, deleteDays} {
@@ -77,7 +75,7 @@ func (t *tx) rebuild(ctx context.Context, n *tenant) error {
 	if err := t.writeTotals(ctx, n); err != nil {
 		return err
 	}
-	_, err := t.reload(ctx, n.row.ID)
+	_, err = t.reload(ctx, n.row.ID)
 	return err
 }
 

@@ -42,7 +42,7 @@ func committedTogether(t *testing.T, l *ledger) {
 func judgePanics(t *testing.T, l *ledger) {
 	l.add(noon(), call(acme, "before", noon(), 1))
 	l.take(noon(), hold(acme, "h", noon(), time.Hour, 10))
-	panics := func(*store.Standing, []*store.Record) []store.Alert { panic("judge") }
+	panics := func(*store.Standing, []*store.Record) store.Judgement { panic("judge") }
 	l.unchanged(noon(), func() {
 		expectPanic(t, func() error {
 			_, err := l.Append(t.Context(), noon(), lend(settling("h", call(acme, "a", noon(), 1)), call(globex, "a", noon(), 1)), panics)
@@ -65,11 +65,11 @@ func decidePanics(t *testing.T, l *ledger) {
 	l.unchanged(noon(), func() {
 		expectPanic(t, func() error {
 			_, err := l.Hold(t.Context(), noon(), []store.Hold{hold(acme, "h", noon(), time.Hour, 1), hold(globex, "h", noon(), time.Hour, 1)},
-				func(s *store.Standing, _ *store.Hold) error {
+				func(s *store.Standing, _ *store.Hold) store.Verdict {
 					if s.Tenant.ID == globex {
 						panic("decide")
 					}
-					return nil
+					return store.Verdict{}
 				})
 			return err
 		})
@@ -91,9 +91,9 @@ func contextEndsInJudge(t *testing.T, l *ledger) {
 	l.add(noon(), call(acme, "before", noon(), 1))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	_, err := l.Append(ctx, noon(), lend(call(acme, "a", noon(), 1)), func(*store.Standing, []*store.Record) []store.Alert {
+	_, err := l.Append(ctx, noon(), lend(call(acme, "a", noon(), 1)), func(*store.Standing, []*store.Record) store.Judgement {
 		cancel()
-		return nil
+		return store.Judgement{}
 	})
 	_, readErr := l.Record(t.Context(), acme, "a")
 	switch {
@@ -114,14 +114,14 @@ type heard struct {
 	Added        []string
 	Spent        store.Money
 	Calls, Today int64
-	Held         []string
+	Held         store.Money
 	At           time.Time
 }
 
 // listen is a judge that notes what it is told about each tenant.
 func listen(to map[string][]heard) store.Judge {
-	return func(s *store.Standing, added []*store.Record) []store.Alert {
-		h := heard{Spent: spent(s), Held: heldIDs(ordered(*s)), At: s.At}
+	return func(s *store.Standing, added []*store.Record) store.Judgement {
+		h := heard{Spent: spent(s), Held: heldCost(s), At: s.At}
 		for _, r := range added {
 			if r.TenantID != s.Tenant.ID {
 				h.Added = append(h.Added, r.TenantID)
@@ -135,7 +135,7 @@ func listen(to map[string][]heard) store.Judge {
 			h.Today += total.Calls
 		}
 		to[s.Tenant.ID] = append(to[s.Tenant.ID], h)
-		return nil
+		return store.Judgement{}
 	}
 }
 
@@ -168,6 +168,6 @@ func judgeSeesState(t *testing.T, l *ledger) {
 	now := noon().Add(time.Minute)
 	l.judged(now, listen(got), late, settling("h1", call(acme, "a", noon(), 3)), yesterday)
 	equal(t, "what judge heard", got, map[string][]heard{
-		acme: {{Added: []string{"late", "a", "yesterday"}, Spent: 5, Calls: 2, Today: 1, Held: []string{"h2"}, At: now}},
+		acme: {{Added: []string{"late", "a", "yesterday"}, Spent: 5, Calls: 2, Today: 1, Held: 10, At: now}},
 	})
 }

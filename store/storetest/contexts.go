@@ -41,7 +41,7 @@ func writes(alertID string) []method {
 			_, err := s.Hold(ctx, noon(), []store.Hold{hold(acme, "i", noon(), time.Hour, 1), hold("new 2", "i", noon(), time.Hour, 1)}, admit)
 			return err
 		}},
-		{"Release", func(ctx context.Context, s store.Store) error { return s.Release(ctx, noon(), acme, "h") }},
+		{"Release", func(ctx context.Context, s store.Store) error { return s.Release(ctx, noon(), acme, "h", keep) }},
 		{"SetTenant", func(ctx context.Context, s store.Store) error {
 			return s.SetTenant(ctx, noon(), store.Tenant{ID: acme, Name: "Acme", TimeZone: "Asia/Kolkata", BillingDay: 31})
 		}},
@@ -56,6 +56,10 @@ func writes(alertID string) []method {
 		}},
 		{"MarkAlert", func(ctx context.Context, s store.Store) error {
 			_, err := s.MarkAlert(ctx, noon(), acme, alertID, store.AlertResolved)
+			return err
+		}},
+		{"Prune", func(ctx context.Context, s store.Store) error {
+			_, err := s.Prune(ctx, acme, noon().AddDate(-1, 0, 0), 10)
 			return err
 		}},
 		{"Rebuild", func(ctx context.Context, s store.Store) error { return s.Rebuild(ctx, acme) }},

@@ -48,7 +48,7 @@ func (h *history) play(t *rapid.T) {
 		"append": h.append, "append again": h.append, "append once more": h.append,
 		"hold": h.hold, "hold again": h.hold, "release": h.release, "wait": h.wait,
 		"set quota": h.setQuota, "set tenant": h.setTenant, "suspend": h.suspend,
-		"reprice": h.reprice, "rebuild": h.rebuild, "mark alert": h.markAlert,
+		"reprice": h.reprice, "rebuild": h.rebuild, "mark alert": h.markAlert, "prune": h.prune,
 	}
 	names := slices.Sorted(maps.Keys(actions))
 	for range rapid.IntRange(3, 14).Draw(t, "actions") {
@@ -161,7 +161,7 @@ func (h *history) hold(t *rapid.T) {
 func (h *history) release(t *rapid.T) {
 	tenant := h.tenantID(t)
 	id := h.holdID(t, tenant)
-	got := h.handle(t).Release(h.handles[0].t.Context(), h.now, tenant, id)
+	got := h.handle(t).Release(h.handles[0].t.Context(), h.now, tenant, id, keep)
 	sameError(t, got, h.model.release(tenant, id))
 }
 
@@ -210,6 +210,12 @@ func (h *history) rebuild(t *rapid.T) {
 	}
 }
 
+func (h *history) prune(t *rapid.T) {
+	l, id := h.handle(t), h.tenantID(t)
+	before := h.now.Add(-time.Duration(rapid.IntRange(0, 1000).Draw(t, "hours")) * time.Hour)
+	equal(l.t, "dropped", l.prune(id, before, rapid.IntRange(1, 5).Draw(t, "at once")), h.model.prune(id, before))
+}
+
 // markAlert marks a tenant's oldest alert that is not resolved.
 func (h *history) markAlert(t *rapid.T) {
 	l, id := h.handle(t), h.tenantID(t)
@@ -246,7 +252,7 @@ func (h *history) compare(t *rapid.T) {
 		equal(l.t, "standing of "+id, got, want)
 		equal(l.t, "records of "+id, l.records(id), tenant.listed())
 		equal(l.t, "alerts of "+id, l.alerts(id), tenant.alerts)
-		l.healthy(id)
+		l.healthyWith(id, tenant.gone)
 	}
 	tenants, err := l.Tenants(l.t.Context(), h.prefix, len(h.tenants)+1)
 	l.must("Tenants", err)
@@ -271,7 +277,7 @@ func sameError(t *rapid.T, got, want error) {
 	if (got == nil) != (want == nil) {
 		t.Fatalf("error %v, want %v", got, want)
 	}
-	for _, sentinel := range []error{store.ErrConflict, store.ErrHoldSettled, store.ErrHoldReleased, store.ErrNotFound} {
+	for _, sentinel := range []error{store.ErrConflict, store.ErrHoldSettled, store.ErrHoldReleased, store.ErrNotFound, store.ErrPruned} {
 		if errors.Is(got, sentinel) != errors.Is(want, sentinel) {
 			t.Errorf("error %v, want %v", got, want)
 		}
@@ -286,7 +292,8 @@ func sameError(t *rapid.T, got, want error) {
 }
 
 // thresholds is the Judge of the histories: the shares of each limit on cost, and models without a price.
-func thresholds(s *store.Standing, added []*store.Record) (alerts []store.Alert) {
+func thresholds(s *store.Standing, added []*store.Record) store.Judgement {
+	var alerts []store.Alert
 	for _, limit := range s.Quota.Limits {
 		period, used := used(s, limit)
 		for _, percent := range s.Quota.AlertPercents {
@@ -305,7 +312,7 @@ func thresholds(s *store.Standing, added []*store.Record) (alerts []store.Alert)
 			}})
 		}
 	}
-	return alerts
+	return store.Judgement{Alerts: alerts}
 }
 
 // used is what counts for a limit on cost, and the period in which it does.
@@ -324,14 +331,14 @@ func used(s *store.Standing, limit store.Limit) (store.Period, int64) {
 }
 
 // withinLimits is the Decide of the histories: hard limits on cost with what is held, and no suspension.
-func withinLimits(s *store.Standing, h *store.Hold) error {
+func withinLimits(s *store.Standing, h *store.Hold) store.Verdict {
 	if s.Tenant.Suspended != "" {
-		return errRefused
+		return store.Verdict{Refusal: errRefused}
 	}
 	for _, limit := range s.Quota.Limits {
 		if _, used := used(s, limit); !limit.Soft && used+int64(heldCost(s)+h.Cost) > limit.Max {
-			return errRefused
+			return store.Verdict{Refusal: errRefused}
 		}
 	}
-	return nil
+	return store.Verdict{}
 }

@@ -44,7 +44,7 @@ func holdTable(t *testing.T, l *ledger) {
 	l.stands(now, 28, 24)
 	l.duplicate(now, settling("A", call(acme, "by A", now, 13)), l.record(acme, "by A"))
 	l.conflict(settling("A", call(acme, "by A", now, 14)), "Lines")
-	l.must("Release B", l.Release(t.Context(), now, acme, "B"))
+	l.must("Release B", l.Release(t.Context(), now, acme, "B", keep))
 	l.refuses(l.tryOne(now, settling("A", call(acme, "A again", now, 1))).Err, store.HoldError{TenantID: acme, HoldID: "A", RecordID: "by A"})
 	l.refuses(l.tryOne(now, settling("B", call(acme, "by B", now, 1))).Err, store.HoldError{TenantID: acme, HoldID: "B"})
 	l.settles(now, "C", 15, store.HoldExpired, 0)
@@ -105,12 +105,12 @@ func holdCreatesTenant(t *testing.T, l *ledger) {
 
 func refusedHold(t *testing.T, l *ledger) {
 	l.take(noon(), hold(acme, "first", noon(), time.Hour, 1))
-	odd := func(_ *store.Standing, h *store.Hold) error {
+	odd := refusing(func(_ *store.Standing, h *store.Hold) error {
 		if h.Cost%2 == 1 {
 			return errRefused
 		}
 		return nil
-	}
+	})
 	results := l.ask(noon(), odd, hold(acme, "1", noon(), time.Hour, 1), hold(acme, "2", noon(), time.Hour, 2), hold(acme, "3", noon(), time.Hour, 3), hold(acme, "4", noon(), time.Hour, 4))
 	for i, err := range results {
 		if want := i%2 == 0; errors.Is(err, errRefused) != want || err != nil != want {
@@ -118,27 +118,27 @@ func refusedHold(t *testing.T, l *ledger) {
 		}
 	}
 	equal(t, "holds", heldIDs(l.another().standing(acme, noon())), []string{"2", "4", "first"})
-	if err := l.Release(t.Context(), noon(), acme, "1"); !errors.Is(err, store.ErrNotFound) {
+	if err := l.Release(t.Context(), noon(), acme, "1", keep); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("releasing a refused hold: %v, want ErrNotFound", err)
 	}
 	l.take(noon(), hold(acme, "1", noon(), time.Hour, 1))
 }
 
 func decideSeesBatch(t *testing.T, l *ledger) {
-	var seen [][]string
-	look := func(s *store.Standing, h *store.Hold) error {
+	var seen []store.Money
+	look := refusing(func(s *store.Standing, h *store.Hold) error {
 		if s.Tenant.ID != h.TenantID {
 			t.Errorf("decide got the standing of %q for a hold of %q", s.Tenant.ID, h.TenantID)
 		}
-		seen = append(seen, heldIDs(ordered(*s)))
+		seen = append(seen, heldCost(s))
 		if h.ID == "b" {
 			return errRefused
 		}
 		return nil
-	}
+	})
 	l.take(noon(), hold(acme, "0", noon(), time.Hour, 1))
 	l.ask(noon(), look, hold(acme, "a", noon(), time.Hour, 1), hold(acme, "b", noon(), time.Hour, 1), hold(globex, "a", noon(), time.Hour, 1), hold(acme, "c", noon(), time.Hour, 1))
-	equal(t, "holds seen", seen, [][]string{{"0"}, {"0", "a"}, nil, {"0", "a"}})
+	equal(t, "held, as seen", seen, []store.Money{1, 2, 0, 2})
 
 	results := l.ask(noon(), capped(5), hold(acme, "d", noon(), time.Hour, 1), hold(acme, "e", noon(), time.Hour, 2), hold(acme, "f", noon(), time.Hour, 1))
 	if results[0] != nil || !errors.Is(results[1], errRefused) || results[2] != nil {
@@ -158,7 +158,7 @@ func decideSeesStanding(t *testing.T, l *ledger) {
 	take(noon(), "h2", 25, errRefused)
 	take(noon(), "h3", 5, nil)
 	take(noon(), "h4", 1, errRefused)
-	l.must("Release", l.Release(t.Context(), noon(), acme, "h3"))
+	l.must("Release", l.Release(t.Context(), noon(), acme, "h3", keep))
 	take(noon(), "h5", 6, errRefused)
 	take(noon(), "h6", 5, nil)
 	take(noon().Add(time.Minute), "h7", 30, nil)
@@ -171,7 +171,7 @@ func decideSeesStanding(t *testing.T, l *ledger) {
 func holdIDTaken(t *testing.T, l *ledger) {
 	l.take(noon(), hold(acme, "live", noon(), time.Hour, 1), hold(acme, "expired", noon(), time.Second, 1),
 		hold(acme, "released", noon(), time.Hour, 1), hold(acme, "settled", noon(), time.Hour, 1))
-	l.must("Release", l.Release(t.Context(), noon(), acme, "released"))
+	l.must("Release", l.Release(t.Context(), noon(), acme, "released", keep))
 	l.add(noon(), settling("settled", call(acme, "a", noon(), 1)))
 	now := noon().Add(time.Minute)
 	l.unchanged(now, func() {
@@ -212,27 +212,27 @@ func settledThenExpired(t *testing.T, l *ledger) {
 	after := noon().Add(time.Hour)
 	want := store.HoldError{TenantID: acme, HoldID: "h", RecordID: "by h"}
 	l.refuses(l.tryOne(after, settling("h", call(acme, "b", after, 1))).Err, want)
-	l.refuses(l.Release(t.Context(), after, acme, "h"), want)
+	l.refuses(l.Release(t.Context(), after, acme, "h", keep), want)
 	l.stands(after, 10, 0)
 }
 
 func releasedThenExpired(t *testing.T, l *ledger) {
 	l.take(noon(), hold(acme, "h", noon(), time.Minute, 10))
-	l.must("Release", l.Release(t.Context(), noon(), acme, "h"))
+	l.must("Release", l.Release(t.Context(), noon(), acme, "h", keep))
 	after := noon().Add(time.Hour)
 	l.refuses(l.tryOne(after, settling("h", call(acme, "b", after, 1))).Err, store.HoldError{TenantID: acme, HoldID: "h"})
-	l.must("Release", l.Release(t.Context(), after, acme, "h"))
+	l.must("Release", l.Release(t.Context(), after, acme, "h", keep))
 }
 
 func expiredThenSettled(t *testing.T, l *ledger) {
 	l.take(noon(), hold(acme, "h", noon(), time.Minute, 10))
 	end := noon().Add(time.Minute)
-	l.must("Release", l.Release(t.Context(), end, acme, "h"))
+	l.must("Release", l.Release(t.Context(), end, acme, "h", keep))
 	l.settles(end, "h", 13, store.HoldExpired, 0)
 	again := l.add(end, settling("h", call(acme, "b", end, 1)))[0]
 	equal(t, "settlement", again.Settlement, store.HoldExpired)
 	l.settles(end, "unknown", 1, store.HoldUnknown, 0)
-	l.must("Release", l.Release(t.Context(), end, acme, "h"))
+	l.must("Release", l.Release(t.Context(), end, acme, "h", keep))
 	l.stands(end, 15, 0)
 }
 
@@ -258,12 +258,12 @@ func overage(t *testing.T, l *ledger) {
 
 func releaseTwice(t *testing.T, l *ledger) {
 	l.take(noon(), hold(acme, "h", noon(), time.Hour, 10), hold(acme, "i", noon(), time.Hour, 10))
-	l.must("Release", l.Release(t.Context(), noon(), acme, "h"))
+	l.must("Release", l.Release(t.Context(), noon(), acme, "h", keep))
 	l.unchanged(noon(), func() {
-		l.must("Release again", l.Release(t.Context(), noon(), acme, "h"))
-		l.must("Release again", l.another().Release(t.Context(), noon().Add(time.Minute), acme, "h"))
+		l.must("Release again", l.Release(t.Context(), noon(), acme, "h", keep))
+		l.must("Release again", l.another().Release(t.Context(), noon().Add(time.Minute), acme, "h", keep))
 		for _, key := range [][2]string{{acme, "x"}, {globex, "h"}, {"nobody", ""}} {
-			if err := l.Release(t.Context(), noon(), key[0], key[1]); !errors.Is(err, store.ErrNotFound) {
+			if err := l.Release(t.Context(), noon(), key[0], key[1], keep); !errors.Is(err, store.ErrNotFound) {
 				t.Errorf("releasing %q of %q: %v, want ErrNotFound", key[1], key[0], err)
 			}
 		}
@@ -275,7 +275,7 @@ func holdOfAnotherTenant(t *testing.T, l *ledger) {
 	l.take(noon(), hold(acme, "h", noon(), time.Hour, 10), hold(globex, "g", noon(), time.Hour, 20))
 	r := l.add(noon(), settling("h", call(globex, "a", noon(), 1)))[0]
 	equal(t, "settlement", r.Settlement, store.HoldUnknown)
-	if err := l.Release(t.Context(), noon(), globex, "h"); !errors.Is(err, store.ErrNotFound) {
+	if err := l.Release(t.Context(), noon(), globex, "h", keep); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("releasing another tenant's hold: %v, want ErrNotFound", err)
 	}
 	equal(t, "acme's holds", heldIDs(l.standing(acme, noon())), []string{"h"})

@@ -102,12 +102,23 @@ func (l *ledger) take(now time.Time, holds ...store.Hold) {
 // ask asks for holds and returns what became of each.
 func (l *ledger) ask(now time.Time, decide store.Decide, holds ...store.Hold) []error {
 	l.t.Helper()
-	results, err := l.Hold(l.t.Context(), now, holds, decide)
-	l.must("Hold", err)
-	if len(results) != len(holds) {
-		l.t.Fatalf("Hold of %d has %d results", len(holds), len(results))
+	outcomes := l.decided(now, decide, holds...)
+	results := make([]error, len(outcomes))
+	for i := range outcomes {
+		results[i] = outcomes[i].Err
 	}
 	return results
+}
+
+// decided asks for holds and returns their outcomes.
+func (l *ledger) decided(now time.Time, decide store.Decide, holds ...store.Hold) []store.HoldOutcome {
+	l.t.Helper()
+	outcomes, err := l.Hold(l.t.Context(), now, holds, decide)
+	l.must("Hold", err)
+	if len(outcomes) != len(holds) {
+		l.t.Fatalf("Hold of %d has %d outcomes", len(holds), len(outcomes))
+	}
+	return outcomes
 }
 
 func (l *ledger) setTenant(now time.Time, t store.Tenant) {
@@ -182,9 +193,15 @@ func (l *ledger) tenant(id string) store.Tenant {
 // healthy checks that a tenant's totals are the sum of its records, by the suite's own arithmetic and by Verify.
 func (l *ledger) healthy(tenant string) {
 	l.t.Helper()
+	l.healthyWith(tenant, nil)
+}
+
+// healthyWith is healthy of a tenant of which records are gone that still count.
+func (l *ledger) healthyWith(tenant string, gone []store.Record) {
+	l.t.Helper()
 	calendar, err := l.standing(tenant, noon()).Tenant.Calendar()
 	l.must("calendar of "+tenant, err)
-	records := l.records(tenant)
+	records := append(l.records(tenant), gone...)
 	for _, w := range []store.Window{store.Month, store.Day} {
 		equal(l.t, string(w)+" totals of "+tenant, l.totals(tenant, w), totalled(calendar, w, records))
 	}
@@ -237,9 +254,15 @@ func equal[T any](t testing.TB, what string, got, want T, options ...gocmp.Optio
 
 // ordered puts a standing's lists in order. The quota of a tenant that was never given one has no tenant either.
 func ordered(s store.Standing) store.Standing {
+	s.MonthTotals, s.DayTotals, s.Held = slices.Clone(s.MonthTotals), slices.Clone(s.DayTotals), slices.Clone(s.Held)
+	s.Holds, s.Arrivals, s.Alerts = slices.Clone(s.Holds), slices.Clone(s.Arrivals), slices.Clone(s.Alerts) // they may be the store's
 	slices.SortFunc(s.MonthTotals, func(a, b *store.Total) int { return byModel(*a, *b) })
 	slices.SortFunc(s.DayTotals, func(a, b *store.Total) int { return byModel(*a, *b) })
+	slices.SortFunc(s.Held, func(a, b *store.Total) int { return byModel(*a, *b) })
 	slices.SortFunc(s.Holds, func(a, b *store.Hold) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(s.Arrivals, func(a, b store.Arrival) int {
+		return cmp.Or(cmp.Compare(a.Provider, b.Provider), cmp.Compare(a.Model, b.Model), cmp.Compare(a.Meter, b.Meter), cmp.Compare(a.Per, b.Per))
+	})
 	slices.SortFunc(s.Alerts, func(a, b *store.Alert) int { return cmp.Compare(a.Number, b.Number) })
 	if len(s.Quota.Limits) == 0 && len(s.Quota.AlertPercents) == 0 {
 		s.Quota.TenantID = ""

@@ -18,6 +18,7 @@ type modelTenant struct {
 	row     store.Tenant
 	quota   store.Quota
 	records []store.Record
+	gone    []store.Record // that were pruned, as they count
 	holds   []*modelHold
 	alerts  []store.Alert
 	// moved says that the calendar has changed, after which older alerts need not lie in a period of the new one.
@@ -70,11 +71,14 @@ func (m *model) judge(outcomes []store.Outcome, judge store.Judge) {
 	for id, i := range last {
 		t := m.tenant(id)
 		s := t.standing(m.now)
-		outcomes[i].Alerts = t.raise(m.now, judge(&s, added[id]))
+		outcomes[i].Alerts = t.raise(m.now, judge(&s, added[id]).Alerts)
 	}
 }
 
 func (t *modelTenant) add(now time.Time, r store.Record) store.Outcome {
+	if r.At.Before(t.row.Horizon) {
+		return store.Outcome{Err: &store.PrunedError{TenantID: r.TenantID, ID: r.ID, At: r.At, Horizon: t.row.Horizon}}
+	}
 	for _, old := range t.records {
 		if old.ID != r.ID {
 			continue
@@ -163,7 +167,7 @@ func (m *model) take(holds []store.Hold, decide store.Decide) []error {
 	for i, h := range holds {
 		t := m.tenant(h.TenantID)
 		s := t.standing(m.now)
-		if results[i] = decide(&s, &h); results[i] == nil {
+		if results[i] = decide(&s, &h).Refusal; results[i] == nil {
 			t.holds = append(t.holds, &modelHold{Hold: h})
 		}
 	}
@@ -187,11 +191,33 @@ func (m *model) release(tenant, id string) error {
 	return nil
 }
 
+// prune is Store.Prune, until nothing is left to drop.
+func (m *model) prune(id string, before time.Time) (dropped int) {
+	t := m.tenants[id]
+	if t == nil {
+		return 0
+	}
+	if before.After(t.row.Horizon) {
+		t.row.Horizon = before
+	}
+	var kept []store.Record
+	for _, r := range t.records {
+		if r.At.Before(t.row.Horizon) {
+			t.gone = append(t.gone, inMiddle(t.calendar(), r)...)
+			dropped++
+		} else {
+			kept = append(kept, r)
+		}
+	}
+	t.records = kept
+	return dropped
+}
+
 // setTenant is Store.SetTenant.
 func (m *model) setTenant(row store.Tenant) {
 	t := m.tenant(row.ID)
 	t.moved = t.moved || t.row.TimeZone != row.TimeZone || t.row.BillingDay != row.BillingDay
-	row.Suspended, row.CreatedAt = t.row.Suspended, t.row.CreatedAt
+	row.Suspended, row.Horizon, row.CreatedAt = t.row.Suspended, t.row.Horizon, t.row.CreatedAt
 	t.row = row
 }
 
@@ -200,7 +226,7 @@ func (m *model) setQuota(q store.Quota, judge store.Judge) []store.Alert {
 	t := m.tenant(q.TenantID)
 	t.quota = q
 	s := t.standing(m.now)
-	return t.raise(m.now, judge(&s, nil))
+	return t.raise(m.now, judge(&s, nil).Alerts)
 }
 
 func (t *modelTenant) calendar() store.Calendar {
@@ -215,13 +241,15 @@ func (t *modelTenant) calendar() store.Calendar {
 func (t *modelTenant) standing(at time.Time) store.Standing {
 	c := t.calendar()
 	s := store.Standing{Tenant: t.row, Quota: t.quota, At: at, Month: c.Month(at), Day: c.Day(at)}
-	s.MonthTotals = pointers(totalled(c, store.Month, during(s.Month, t.records)))
-	s.DayTotals = pointers(totalled(c, store.Day, during(s.Day, t.records)))
+	counted := slices.Concat(t.records, t.gone)
+	s.MonthTotals = pointers(totalled(c, store.Month, during(s.Month, counted)))
+	s.DayTotals = pointers(totalled(c, store.Day, during(s.Day, counted)))
 	for _, h := range t.holds {
 		if !h.released && h.settledBy == "" && at.Before(h.ExpiresAt) {
 			s.Holds = append(s.Holds, &h.Hold)
 		}
 	}
+	s.Held, s.HeldUntil = heldUp(s.Holds)
 	for _, a := range t.alerts {
 		if a.PeriodStart.Equal(c.Period(a.Per, at).Start) {
 			s.Alerts = append(s.Alerts, &a)

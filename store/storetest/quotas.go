@@ -22,6 +22,7 @@ func someQuota(tenant string) store.Quota {
 		{Provider: "openai", Model: "模型", Meter: "tokens", Per: store.Day, Max: math.MaxInt64, Soft: true},
 		{Meter: "cost", Per: store.Month, Max: 1},
 		{Provider: "openai", Meter: "requests", Per: store.Month},
+		{Meter: "calls", Per: store.Minute, Max: 60, Burst: 5},
 	}}
 }
 
@@ -50,13 +51,13 @@ func quotaCreatesTenant(t *testing.T, l *ledger) {
 func quotaJudged(t *testing.T, l *ledger) {
 	l.add(noon(), call(acme, "a", noon(), 7), call(acme, "b", march().Add(-1), 1))
 	var asked int
-	l.setQuota(noon(), someQuota(acme), func(s *store.Standing, added []*store.Record) []store.Alert {
+	l.setQuota(noon(), someQuota(acme), func(s *store.Standing, added []*store.Record) store.Judgement {
 		asked++
 		equal(t, "quota", s.Quota, someQuota(acme))
 		equal(t, "tenant", s.Tenant, defaults(acme, noon()))
 		equal(t, "spent", spent(s), 7)
 		equal(t, "added", len(added), 0)
-		return nil
+		return store.Judgement{}
 	})
 	equal(t, "times judge was asked", asked, 1)
 }

@@ -33,7 +33,7 @@ func together(t *testing.T, n int, do func(i int) error) {
 
 // yielding lets the other goroutines run before it decides, so that a store that does not lock is found out.
 func yielding(decide store.Decide) store.Decide {
-	return func(s *store.Standing, h *store.Hold) error {
+	return func(s *store.Standing, h *store.Hold) store.Verdict {
 		for range 10 {
 			runtime.Gosched()
 		}
@@ -51,11 +51,11 @@ func racingHolds(t *testing.T, l *ledger) {
 			if err != nil {
 				return err
 			}
-			switch {
-			case results[0] == nil:
+			switch err := results[0].Err; {
+			case err == nil:
 				taken.Add(1)
-			case !errors.Is(results[0], errRefused):
-				return results[0]
+			case !errors.Is(err, errRefused):
+				return err
 			}
 		}
 		return nil

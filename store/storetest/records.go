@@ -125,9 +125,9 @@ func outcomesInOrder(t *testing.T, l *ledger) {
 func emptyBatch(t *testing.T, l *ledger) {
 	l.add(noon(), call(acme, "a", noon(), 1))
 	l.unchanged(noon(), func() {
-		l.judged(noon(), func(*store.Standing, []*store.Record) []store.Alert {
+		l.judged(noon(), func(*store.Standing, []*store.Record) store.Judgement {
 			t.Error("judge was called")
-			return nil
+			return store.Judgement{}
 		})
 	})
 }

@@ -39,7 +39,7 @@ func refusals() map[string]struct {
 func refusedAlone(t *testing.T, l *ledger) {
 	l.take(noon(), hold(acme, "settled", noon(), time.Hour, 1), hold(acme, "released", noon(), time.Hour, 1))
 	l.add(noon(), call(acme, "old", noon(), 1), settling("settled", call(acme, "settler", noon(), 1)))
-	l.must("Release", l.Release(t.Context(), noon(), acme, "released"))
+	l.must("Release", l.Release(t.Context(), noon(), acme, "released", keep))
 	for name, refusal := range refusals() {
 		t.Run(name, func(t *testing.T) {
 			l := l.in(t)

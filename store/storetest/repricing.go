@@ -135,9 +135,9 @@ func repriceJudged(t *testing.T, l *ledger) {
 	u, v := unpriced(acme, "u", noon(), 7), unpriced(acme, "v", noon(), 3)
 	l.add(noon(), u, v, unpriced(globex, "u", noon(), 1), call(acme, "a", noon(), 1))
 	got := map[string][]heard{}
-	outcomes := l.reprice(func(s *store.Standing, added []*store.Record) []store.Alert {
+	outcomes := l.reprice(func(s *store.Standing, added []*store.Record) store.Judgement {
 		listen(got)(s, added)
-		return []store.Alert{reached(80, 100)}
+		return store.Judgement{Alerts: []store.Alert{reached(80, 100)}}
 	}, priced(u), priced(v), call(acme, "a", noon(), 1), call(globex, "none", noon(), 1))
 	equal(t, "what judge heard", got, map[string][]heard{
 		acme: {{Added: []string{"u", "v"}, Spent: 11, Calls: 3, Today: 3, At: noon()}},

@@ -98,23 +98,31 @@ func reached(percent int, limit int64) store.Alert {
 	}
 }
 
-// quiet is a Judge that raises nothing, and admit a Decide that refuses nothing.
-func quiet(*store.Standing, []*store.Record) []store.Alert { return nil }
-func admit(*store.Standing, *store.Hold) error             { return nil }
+// quiet is a Judge that raises nothing, admit a Decide that refuses nothing, and keep a Refund that gives nothing back.
+func quiet(*store.Standing, []*store.Record) store.Judgement { return store.Judgement{} }
+func admit(*store.Standing, *store.Hold) store.Verdict       { return store.Verdict{} }
+func keep(*store.Standing, *store.Hold) []store.Arrival      { return nil }
+
+// refusing is a Decide that does nothing but refuse.
+func refusing(rule func(*store.Standing, *store.Hold) error) store.Decide {
+	return func(s *store.Standing, h *store.Hold) store.Verdict { return store.Verdict{Refusal: rule(s, h)} }
+}
 
 // raise is a Judge that always raises the same alerts.
 func raise(alerts ...store.Alert) store.Judge {
-	return func(*store.Standing, []*store.Record) []store.Alert { return slices.Clone(alerts) }
+	return func(*store.Standing, []*store.Record) store.Judgement {
+		return store.Judgement{Alerts: slices.Clone(alerts)}
+	}
 }
 
 // capped is a Decide that keeps what is settled and held at a limit or below.
 func capped(limit store.Money) store.Decide {
-	return func(s *store.Standing, h *store.Hold) error {
+	return refusing(func(s *store.Standing, h *store.Hold) error {
 		if spent(s)+heldCost(s)+h.Cost > limit {
 			return errRefused
 		}
 		return nil
-	}
+	})
 }
 
 // spent is a standing's cost of the month.
@@ -126,8 +134,8 @@ func spent(s *store.Standing) (sum store.Money) {
 }
 
 func heldCost(s *store.Standing) (sum store.Money) {
-	for _, h := range s.Holds {
-		sum += h.Cost
+	for _, held := range s.Held {
+		sum += held.Cost
 	}
 	return sum
 }
@@ -144,6 +152,22 @@ func recordIDs(records []store.Record) (ids []string) {
 		ids = append(ids, r.ID)
 	}
 	return ids
+}
+
+// heldUp adds holds up by the suite's own arithmetic, and says when the first of them expires.
+func heldUp(holds []*store.Hold) (totals []*store.Total, until time.Time) {
+	var records []store.Record
+	for _, h := range holds {
+		records = append(records, store.Record{TenantID: h.TenantID, Provider: h.Provider, Model: h.Model, Lines: h.Lines, Cost: h.Cost})
+		if until.IsZero() || h.ExpiresAt.Before(until) {
+			until = h.ExpiresAt
+		}
+	}
+	totals = pointers(totalled(store.Calendar{}, store.Month, records))
+	for _, total := range totals {
+		total.Window, total.Start = "", time.Time{}
+	}
+	return totals, until
 }
 
 // totalled adds records up by the suite's own arithmetic, which shares nothing with store.Total's methods.

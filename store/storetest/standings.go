@@ -41,12 +41,15 @@ func standingTotals(t *testing.T, l *ledger) {
 	tenant.CreatedAt = noon()
 	calendar, err := tenant.Calendar()
 	l.must("calendar", err)
+	held, _ := heldUp([]*store.Hold{&h})
 	equal(t, "standing", l.another().standing(acme, noon()), store.Standing{
 		Tenant: tenant, Quota: quota, At: noon(),
 		Month:       store.Period{Start: instant("2026-03-04T18:30:00Z"), End: instant("2026-04-04T18:30:00Z")},
 		Day:         store.Period{Start: instant("2026-03-09T18:30:00Z"), End: instant("2026-03-10T18:30:00Z")},
 		MonthTotals: pointers(totalled(calendar, store.Month, append(today, earlier))),
 		DayTotals:   pointers(totalled(calendar, store.Day, today)),
+		Held:        held,
+		HeldUntil:   noon().Add(time.Hour),
 		Holds:       []*store.Hold{&h},
 	})
 }
@@ -101,7 +104,7 @@ func standingApart(t *testing.T, l *ledger) {
 		l.setQuota(noon(), store.Quota{TenantID: tenant, Limits: []store.Limit{{Meter: "cost", Per: store.Month, Max: 1}}}, quiet)
 	}
 	s := l.standing(acme, noon())
-	equal(t, "rows", len(s.MonthTotals)+len(s.DayTotals)+len(s.Holds)+len(s.Alerts)+len(s.Quota.Limits), 0)
+	equal(t, "rows", len(s.MonthTotals)+len(s.DayTotals)+len(s.Holds)+len(s.Held)+len(s.Alerts)+len(s.Quota.Limits), 0)
 	equal(t, "alerts", l.alerts(acme), nil)
 	equal(t, "records", l.records(acme), nil)
 }

@@ -61,12 +61,12 @@ func tenantSuspended(t *testing.T, l *ledger) {
 func suspendedStillLogged(t *testing.T, l *ledger) {
 	l.must("Suspend", l.Suspend(t.Context(), noon(), acme, "unpaid"))
 	l.add(noon(), call(acme, "a", noon(), 1))
-	suspended := func(s *store.Standing, _ *store.Hold) error {
+	suspended := refusing(func(s *store.Standing, _ *store.Hold) error {
 		if s.Tenant.Suspended == "unpaid" {
 			return errRefused
 		}
 		return nil
-	}
+	})
 	if err := l.ask(noon(), suspended, hold(acme, "h", noon(), time.Hour, 1))[0]; !errors.Is(err, errRefused) {
 		t.Errorf("hold of a suspended tenant: %v, want the refusal by decide", err)
 	}
@@ -166,7 +166,7 @@ func tenantsApart(t *testing.T, l *ledger) {
 		equal(t, "cost", l.record(tenant, "a").Cost, store.Money(1+i))
 		l.healthy(tenant)
 	}
-	l.must("Release", l.Release(t.Context(), noon(), acme, "live"))
+	l.must("Release", l.Release(t.Context(), noon(), acme, "live", keep))
 	l.repriced(priced(unpriced(acme, "c", noon(), 1)))
 	equal(t, "globex's holds", heldIDs(l.standing(globex, noon())), []string{"live"})
 	equal(t, "globex's unpriced", l.record(globex, "c").Unpriced, "model has no price")

@@ -10,6 +10,7 @@ CREATE TABLE usage_tenants (
 	contacts    TEXT    NOT NULL,            -- JSON array of strings
 	suspended   TEXT    NOT NULL,            -- why; empty when it is not
 	quota       TEXT    NOT NULL,            -- JSON of the limits and percents; empty when it has none
+	horizon     INTEGER NOT NULL DEFAULT 0,  -- records before it were dropped
 	created_at  INTEGER NOT NULL             -- microseconds UTC, as all times
 ) STRICT;
 
@@ -98,6 +99,16 @@ CREATE TABLE usage_days (
 	PRIMARY KEY (tenant, start, model)
 ) STRICT;
 
+-- What records that were dropped counted for, by the instant that stands for their day: its middle, by the calendar that the
+-- tenant had. The totals can then be verified and made anew, by another calendar too.
+CREATE TABLE usage_carried (
+	tenant INTEGER NOT NULL,
+	at     INTEGER NOT NULL,
+	model  INTEGER NOT NULL,
+	sums   BLOB    NOT NULL,                 -- see encode.go
+	PRIMARY KEY (tenant, at, model)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE usage_holds (
 	tenant     INTEGER NOT NULL,
 	id         TEXT    NOT NULL,
@@ -109,10 +120,24 @@ CREATE TABLE usage_holds (
 	expires_at INTEGER NOT NULL,
 	released   INTEGER NOT NULL DEFAULT 0,
 	record     TEXT    NOT NULL DEFAULT '',  -- id of the record that settled it
+	arrivals   TEXT,                         -- JSON of the arrivals that it set; NULL when it set none
 	PRIMARY KEY (tenant, id)
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX usage_holds_open ON usage_holds (tenant, expires_at) WHERE released = 0 AND record = '';
+
+-- How far the limits per minute and second are taken: one theoretical arrival time for each thing that a rate counts.
+CREATE TABLE usage_arrivals (
+	tenant   INTEGER NOT NULL,
+	provider TEXT    NOT NULL,               -- of the limit; empty is all
+	model    TEXT    NOT NULL,
+	meter    TEXT    NOT NULL,
+	per      TEXT    NOT NULL,
+	at       INTEGER NOT NULL,
+	rest     INTEGER NOT NULL,               -- part of a microsecond, in the rule's own unit
+	taken    INTEGER NOT NULL,               -- units ever taken
+	PRIMARY KEY (tenant, provider, model, meter, per)
+) STRICT, WITHOUT ROWID;
 
 -- The id of an alert is made from what makes it the same alert, so the primary key keeps it to one.
 CREATE TABLE usage_alerts (

@@ -1,0 +1,92 @@
+package usage_test
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"testing"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/acf68eca/usage"
+)
+
+// reservation is what a host writes by hand: one transaction that adds up what is used and held, and adds a hold.
+func (a alternative) reserve(ctx context.Context, id int, tenant string, cost int64) error {
+	tx, err := a.db.BeginTxx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	var taken, limit int64
+	if err := tx.GetContext(ctx, &taken, `SELECT held FROM held WHERE tenant = ?`, tenant); err != nil {
+		return err
+	}
+	if err := tx.GetContext(ctx, &limit, `SELECT max FROM quotas WHERE tenant = ?`, tenant); err != nil {
+		return err
+	}
+	if taken+cost > limit {
+		return usage.ErrQuotaExceeded
+	}
+	for _, write := range []func() error{
+		func() error {
+			_, err := tx.ExecContext(ctx, `INSERT INTO holds VALUES (?, ?, ?)`, id, tenant, cost)
+			return err
+		},
+		func() error {
+			_, err := tx.ExecContext(ctx, `UPDATE held SET held = held + ? WHERE tenant = ?`, cost, tenant)
+			return err
+		},
+	} {
+		if err := write(); err != nil {
+			return err
+		}
+	}
+	return tx.Commit()
+}
+
+func newHolds(b *testing.B, db *sqlx.DB, tenants int) {
+	b.Helper()
+	db.MustExec(`
+CREATE TABLE held (tenant TEXT PRIMARY KEY, held INTEGER NOT NULL) STRICT;
+CREATE TABLE holds (id INTEGER PRIMARY KEY, tenant TEXT NOT NULL, cost INTEGER NOT NULL) STRICT;`)
+	for i := range tenants {
+		db.MustExec(`INSERT INTO held VALUES (?, 0)`, benchTenant(i, tenants))
+	}
+}
+
+func benchEstimate(i, tenants int) usage.Estimate {
+	return usage.Estimate{
+		TenantID: benchTenant(i, tenants), Provider: usage.OpenAI, Model: benchModels[i/tenants%len(benchModels)],
+		InputTokens: 2_006, OutputTokens: 500,
+	}
+}
+
+// BenchmarkReserve is a durable reservation, beside the alternative. The tenants have as many live reservations as were
+// made before: live is how many each has at the start.
+func BenchmarkReserve(b *testing.B) {
+	for _, load := range []struct {
+		name          string
+		tenants, live int
+	}{{"tenants=1000", 1000, 0}, {"hot", 1, 0}, {"hot/live=10000", 1, 10_000}} {
+		for _, callers := range []int{1, 64} {
+			name := fmt.Sprintf("%s/callers=%d", load.name, callers)
+			b.Run(name+"/alternative", func(b *testing.B) {
+				alt := newAlternative(b, filepath.Join(b.TempDir(), "alt.db"), load.tenants)
+				newHolds(b, alt.db, load.tenants)
+				closedLoop(b, callers, func(i int) error {
+					return alt.reserve(context.Background(), i, benchTenant(i, load.tenants), 1_000_000)
+				})
+			})
+			b.Run(name+"/usage", func(b *testing.B) {
+				tracker := benchTracker(b, filepath.Join(b.TempDir(), "usage.db"), load.tenants)
+				reserve := func(i int) error {
+					_, err := tracker.Reserve(context.Background(), benchEstimate(i, load.tenants))
+					return err
+				}
+				fill(b, 64, load.live*load.tenants, reserve)
+				closedLoop(b, callers, reserve)
+			})
+		}
+	}
+}
