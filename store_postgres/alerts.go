@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/acf68eca/usage/store"
@@ -62,39 +63,51 @@ type judged struct {
 	added  []*store.Record
 }
 
-// judge asks which alerts each tenant gets and stores those that are new, all in one statement.
+// judge asks what follows for each tenant, and stores the arrivals and those alerts that are new.
 func (t *tx) judge(ctx context.Context, tenants []judged, judge store.Judge) (raised [][]store.Alert, err error) {
-	raised = make([][]store.Alert, len(tenants))
 	var asked []alertAsked
-	seen := make(map[string]bool)
 	for i, j := range tenants {
-		for _, alert := range judge(t.standing(j.tenant), j.added) {
-			alert = alert.Raise(j.tenant.row.ID, t.now)
-			if !seen[alert.ID] { // the id is made from the tenant's too
-				seen[alert.ID] = true
-				asked = append(asked, alertAsked{alert, i})
-			}
+		judgement := judge(t.standing(j.tenant), j.added)
+		t.setArrivals(j.tenant, judgement.Arrivals)
+		for _, alert := range judgement.Alerts {
+			asked = append(asked, alertAsked{alert.Raise(j.tenant.row.ID, t.now), i})
 		}
 	}
-	if len(asked) == 0 {
-		return raised, nil
+	if err := t.writeArrivals(ctx); err != nil {
+		return nil, err
 	}
-	numbers, err := t.insertAlerts(ctx, asked)
-	for i := range asked {
-		alert, j := &asked[i].Alert, tenants[asked[i].of].tenant
-		if number, isNew := numbers[alert.ID]; isNew {
-			alert.Number = number
-			raised[asked[i].of] = append(raised[asked[i].of], *alert)
-			j.alerts = append(j.alerts, alert)
-		}
-	}
-	return raised, err
+	return t.raise(ctx, asked, len(tenants))
 }
 
-// alertAsked is an alert and which of the judged tenants it is of.
+// alertAsked is an alert and what it is of: the number of a tenant or hold.
 type alertAsked struct {
 	store.Alert
 	of int
+}
+
+// raise stores the alerts that are new, all in one statement, and returns them by what they are of, below n.
+func (t *tx) raise(ctx context.Context, asked []alertAsked, n int) ([][]store.Alert, error) {
+	raised := make([][]store.Alert, n)
+	if len(asked) == 0 {
+		return raised, nil
+	}
+	seen := make(map[string]bool, len(asked))
+	asked = slices.DeleteFunc(asked, func(a alertAsked) bool {
+		again := seen[a.ID] // the id is made from the tenant's too
+		seen[a.ID] = true
+		return again
+	})
+	numbers, err := t.insertAlerts(ctx, asked)
+	for i := range asked {
+		alert := &asked[i].Alert
+		if number, isNew := numbers[alert.ID]; isNew {
+			alert.Number = number
+			raised[asked[i].of] = append(raised[asked[i].of], *alert)
+			tenant := t.tenants[alert.TenantID]
+			tenant.alerts = append(tenant.alerts, alert)
+		}
+	}
+	return raised, err
 }
 
 // insertAlerts numbers new alerts after those that the tenant has, in the order given. Its tenant is locked, so nobody

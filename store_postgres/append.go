@@ -192,16 +192,12 @@ func (t *tx) namedHolds(ctx context.Context, records []*store.Record) (map[holdK
 		return nil, nil
 	}
 	live := make(map[holdKey]*holdRow, len(named))
-	for id, n := range t.tenants {
-		for _, h := range n.holds {
-			if key := (holdKey{id, h.ID}); named[key] {
-				live[key] = &holdRow{Picods: int64(h.Cost), ExpiresAt: h.ExpiresAt}
-			}
-		}
-	}
 	var others []holdKey
 	for key := range named {
-		if live[key] == nil {
+		if n := t.tenants[key.tenantID]; n != nil && n.holds.byID[key.id] != nil {
+			h := n.holds.byID[key.id]
+			live[key] = &holdRow{Picods: int64(h.Cost), ExpiresAt: h.ExpiresAt}
+		} else {
 			others = append(others, key)
 		}
 	}
@@ -214,6 +210,9 @@ func (t *tx) namedHolds(ctx context.Context, records []*store.Record) (map[holdK
 
 // add takes one record. The error is for the whole transaction, the outcome's for the record.
 func (a *adder) add(r *store.Record) (store.Outcome, error) {
+	if horizon := a.tenants[r.TenantID].row.Horizon; r.At.Before(horizon) {
+		return refuse(r, &store.PrunedError{TenantID: r.TenantID, ID: r.ID, At: r.At, Horizon: horizon})
+	}
 	key := recordKey{r.TenantID, r.ID}
 	if stored := a.known[key]; stored != nil {
 		a.duplicates = true
@@ -259,7 +258,7 @@ func (a *adder) refuse(r *store.Record, err error) (store.Outcome, error) {
 // refuse puts what concerns one record into its outcome, and hands back what concerns the transaction.
 func refuse(r *store.Record, err error) (store.Outcome, error) {
 	var hold *store.HoldError
-	if errors.As(err, &hold) || errors.Is(err, store.ErrOverflow) {
+	if errors.As(err, &hold) || errors.Is(err, store.ErrOverflow) || errors.Is(err, store.ErrPruned) {
 		r.Settlement, r.Overage = "", 0 // nothing has become of the hold
 		return store.Outcome{Record: r, Err: err}, nil
 	}

@@ -72,12 +72,12 @@ type tenant struct {
 	// The periods last asked for: most calls lie in the same ones as the call before.
 	month, day *period
 	dirty      []*total
-	// Holds that nobody settled or released and alerts whose period has not ended, as of the instants beside them; not
-	// there before they are read.
-	holds                 []*store.Hold
-	alerts                []*store.Alert
-	holdsFrom, alertsFrom time.Time
-	read                  struct{ holds, alerts bool }
+	// What else a standing has, as of the instants beside it; not there before it is read.
+	holds      liveHolds
+	arrivals   []store.Arrival
+	alerts     []*store.Alert // those whose period has not ended
+	alertsFrom time.Time
+	read       struct{ arrivals, alerts bool }
 }
 
 // period is a month or a day of a tenant, with the totals of all models in it.
@@ -208,7 +208,7 @@ func (n *tenant) trim() {
 }
 
 // load reads what is not remembered of the tenants that are locked: the totals of the periods of now and of the given
-// instants of each, the live holds and the current alerts. It reads each kind for all tenants at once.
+// instants of each, the live holds, the arrivals and the current alerts. It reads each kind for all tenants at once.
 func (t *tx) load(ctx context.Context, instants map[string][]time.Time) error {
 	var months, days []periodKey
 	for id, n := range t.tenants {
@@ -230,6 +230,9 @@ func (t *tx) load(ctx context.Context, instants map[string][]time.Time) error {
 		return err
 	}
 	if err := t.loadHolds(ctx); err != nil {
+		return err
+	}
+	if err := t.loadArrivals(ctx); err != nil {
 		return err
 	}
 	return t.loadAlerts(ctx)
@@ -267,18 +270,12 @@ func (t *tx) loadDays(ctx context.Context, keys []periodKey) error {
 // standing returns the tenant as it stands at the transaction's instant. What it points to is the cache's.
 func (t *tx) standing(n *tenant) *store.Standing {
 	day, month, _ := n.dayAt(t.now)
+	holds := n.liveHolds(t.now)
 	return &store.Standing{
 		Tenant: n.row, Quota: n.quota, At: t.now, Month: month.Period, Day: day.Period,
-		MonthTotals: month.list, DayTotals: day.list, Holds: n.liveHolds(t.now), Alerts: n.currentAlerts(t.now),
+		MonthTotals: month.list, DayTotals: day.list, Held: holds.sums.Totals(), HeldUntil: holds.until(),
+		Arrivals: n.rateArrivals(), Alerts: n.currentAlerts(t.now),
 	}
-}
-
-// liveHolds returns the holds that are live at an instant that load has read them for. The cache keeps all that were
-// live then or came later.
-func (n *tenant) liveHolds(at time.Time) []*store.Hold {
-	n.holds = slices.DeleteFunc(n.holds, func(h *store.Hold) bool { return !h.Live(at) })
-	n.holdsFrom = at
-	return n.holds
 }
 
 // currentAlerts returns the alerts of the periods that contain an instant that load has read them for. The cache keeps

@@ -26,8 +26,8 @@ const acme = "acme"
 // noon is when the tests take place.
 func noon() time.Time { return time.Date(2026, 3, 10, 12, 0, 0, 0, time.UTC) }
 
-func quiet(*store.Standing, []*store.Record) []store.Alert { return nil }
-func admit(*store.Standing, *store.Hold) error             { return nil }
+func quiet(*store.Standing, []*store.Record) store.Judgement { return store.Judgement{} }
+func admit(*store.Standing, *store.Hold) store.Verdict       { return store.Verdict{} }
 
 // call is a record of as many tokens as it costs picodollars.
 func call(tenant, id string, at time.Time, cost int64) store.Record {
@@ -272,7 +272,7 @@ func TestTerminated(t *testing.T) {
 	h.add(call(acme, "before", noon(), 1))
 	judged := 0
 	outcomes, err := h.Append(t.Context(), noon(), lend(call(acme, "a", noon(), 1)),
-		func(s *store.Standing, _ []*store.Record) []store.Alert {
+		func(s *store.Standing, _ []*store.Record) store.Judgement {
 			if judged++; judged == 1 {
 				var ended int
 				err := admin.GetContext(t.Context(), &ended, `SELECT count(pg_terminate_backend(l.pid)) FROM pg_locks AS l
@@ -284,7 +284,7 @@ func TestTerminated(t *testing.T) {
 			if s.MonthTotals[0].Calls != 2 {
 				t.Errorf("judged %d calls, want 2", s.MonthTotals[0].Calls)
 			}
-			return nil
+			return store.Judgement{}
 		})
 	if err != nil {
 		t.Fatal(err)

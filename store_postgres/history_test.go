@@ -60,7 +60,7 @@ type answer func(store.Store) (any, error)
 
 var pairActions = []func(*pair, *rapid.T) answer{
 	pairAppend, pairAppend, pairAppend, pairHold, pairHold, pairRelease, pairQuota, pairTenant, pairSuspend, pairReprice,
-	pairRebuild, pairMark, pairClaim, pairWait,
+	pairRebuild, pairMark, pairClaim, pairWait, pairPrune, pairQuota,
 }
 
 // both checks that both stores answer the same: lists whose order is left open are sorted first.
@@ -126,24 +126,52 @@ func lend(records ...store.Record) []*store.Record {
 }
 
 // pairJudge raises an alert for each three picodollars that a month costs, and for each model without a price.
-func pairJudge(s *store.Standing, added []*store.Record) (alerts []store.Alert) {
+func pairJudge(s *store.Standing, added []*store.Record) (j store.Judgement) {
 	var cost store.Money
 	for _, total := range s.MonthTotals {
 		cost += total.Cost
 	}
 	for percent := 1; percent <= int(cost/3) && percent < 6; percent++ {
-		alerts = append(alerts, store.Alert{PeriodEnd: s.Month.End, Used: int64(cost), AlertKey: store.AlertKey{
+		j.Alerts = append(j.Alerts, store.Alert{PeriodEnd: s.Month.End, Used: int64(cost), AlertKey: store.AlertKey{
 			Kind: store.CostWarning, Meter: "cost", Per: store.Month, Max: 3, Percent: percent, PeriodStart: s.Month.Start,
 		}})
 	}
 	for _, r := range added {
 		if r.Unpriced != "" {
-			alerts = append(alerts, store.Alert{PeriodEnd: s.Day.End, Reason: r.Unpriced, AlertKey: store.AlertKey{
+			j.Alerts = append(j.Alerts, store.Alert{PeriodEnd: s.Day.End, Reason: r.Unpriced, AlertKey: store.AlertKey{
 				Kind: store.Unpriced, Provider: r.Provider, Model: r.Model, Per: store.Day, PeriodStart: s.Day.Start,
 			}})
 		}
 	}
-	return alerts
+	j.Arrivals = pairArrivals(s, int64(len(added)))
+	return j
+}
+
+// pairArrivals moves the arrival of each rate on by as many units as are taken, each a second and a bit.
+func pairArrivals(s *store.Standing, units int64) (arrivals []store.Arrival) {
+	for i := range s.Quota.Limits {
+		limit := &s.Quota.Limits[i]
+		if !limit.Per.IsRate() || units == 0 {
+			continue
+		}
+		last := arrivalOf(s, limit.Key())
+		last.At, last.Rest, last.Taken = last.At.Add(time.Duration(units)*time.Second), (last.Rest+units)%7, last.Taken+units
+		arrivals = append(arrivals, last)
+	}
+	return arrivals
+}
+
+// arrivalOf is the tenant's arrival of a key, no earlier than now.
+func arrivalOf(s *store.Standing, key store.RateKey) store.Arrival {
+	for _, a := range s.Arrivals {
+		if a.RateKey == key {
+			if a.At.Before(s.At) {
+				a.At = s.At
+			}
+			return a
+		}
+	}
+	return store.Arrival{RateKey: key, At: s.At}
 }
 
 func pairAppend(p *pair, t *rapid.T) answer {
@@ -177,33 +205,69 @@ func pairHold(p *pair, t *rapid.T) answer {
 			CreatedAt: p.now, ExpiresAt: p.now.Add(time.Duration(rapid.IntRange(1, 90).Draw(t, "minutes")) * time.Minute),
 		}
 	}
-	decide := func(s *store.Standing, h *store.Hold) error {
-		sum := h.Cost
-		for _, held := range s.Holds {
-			sum += held.Cost
-		}
-		for _, total := range s.MonthTotals {
-			sum += total.Cost
-		}
-		if sum > 20 || s.Tenant.Suspended != "" {
-			return fmt.Errorf("refused at %d", sum)
-		}
-		return nil
-	}
 	return func(st store.Store) (any, error) {
-		return st.Hold(context.Background(), p.now, slices.Clone(batch), decide)
+		return st.Hold(context.Background(), p.now, slices.Clone(batch), pairDecide)
 	}
 }
 
+// pairDecide refuses what costs too much with what is used and held, and what comes more than five seconds too early for a
+// rate. Its errors tell all that it has seen.
+func pairDecide(s *store.Standing, h *store.Hold) (v store.Verdict) {
+	held := heldUp(s)
+	sum := h.Cost + held.Cost
+	for _, total := range s.MonthTotals {
+		sum += total.Cost
+	}
+	v.Arrivals = pairArrivals(s, 1)
+	early := slices.ContainsFunc(v.Arrivals, func(a store.Arrival) bool { return a.At.Sub(s.At) > 5*time.Second })
+	if early || sum > 20 || s.Tenant.Suspended != "" {
+		v.Refusal = fmt.Errorf("refused at %d with %d held until %s by %v", sum, held.Calls, s.HeldUntil, v.Arrivals)
+		v.Alerts = []store.Alert{{PeriodEnd: s.Month.End, Used: int64(sum), AlertKey: store.AlertKey{
+			Kind: store.QuotaWarning, Model: h.Model, Meter: "calls", Per: store.Month, PeriodStart: s.Month.Start,
+		}}}
+	}
+	return v
+}
+
+// heldUp is what all holds add up to.
+func heldUp(s *store.Standing) (sum store.Total) {
+	for _, total := range s.Held {
+		sum.Calls, sum.Cost = sum.Calls+total.Calls, sum.Cost+total.Cost
+	}
+	return sum
+}
+
+// pairRelease gives one unit back to each rate, if the hold had taken it, and tells what it was asked.
 func pairRelease(p *pair, t *rapid.T) answer {
 	tenant, id := p.tenant(t), fmt.Sprint("h", rapid.IntRange(0, p.holds).Draw(t, "hold"))
-	return func(st store.Store) (any, error) { return nil, st.Release(context.Background(), p.now, tenant, id) }
+	return func(st store.Store) (any, error) {
+		var asked []any
+		err := st.Release(context.Background(), p.now, tenant, id, func(s *store.Standing, h *store.Hold) (back []store.Arrival) {
+			asked = []any{*h, heldUp(s), s.HeldUntil}
+			for _, taken := range h.Arrivals {
+				last := arrivalOf(s, taken.RateKey)
+				last.At, last.Taken = last.At.Add(-time.Second), last.Taken-1
+				back = append(back, last)
+			}
+			return back
+		})
+		return asked, err
+	}
+}
+
+func pairPrune(p *pair, t *rapid.T) answer {
+	tenant, limit := p.tenant(t), rapid.IntRange(1, 5).Draw(t, "limit")
+	before := p.now.Add(-time.Duration(rapid.IntRange(0, 60*24).Draw(t, "hours")) * time.Hour)
+	return func(st store.Store) (any, error) { return st.Prune(context.Background(), tenant, before, limit) }
 }
 
 func pairQuota(p *pair, t *rapid.T) answer {
 	quota := store.Quota{TenantID: p.tenant(t), AlertPercents: []int{50}, Limits: []store.Limit{
 		{Provider: "openai", Meter: "cost", Per: store.Day, Max: 1<<63 - 1, Soft: rapid.Bool().Draw(t, "soft")},
 	}}
+	for _, per := range rapid.SliceOfNDistinct(rapid.SampledFrom([]store.Window{store.Minute, store.Second}), 0, 2, rapid.ID).Draw(t, "rates") {
+		quota.Limits = append(quota.Limits, store.Limit{Model: "模型", Meter: "calls", Per: per, Max: 60, Burst: 5})
+	}
 	return func(st store.Store) (any, error) {
 		return st.SetQuota(context.Background(), p.now, quota, pairJudge)
 	}

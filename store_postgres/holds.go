@@ -2,6 +2,7 @@ package storepostgres
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/acf68eca/usage/internal/pack"
@@ -19,17 +20,18 @@ type holdRow struct {
 	ExpiresAt time.Time `db:"expires_at"`
 	Released  bool
 	Record    string
+	Arrivals  string
 }
 
 // holdKey is the identity of a hold.
 type holdKey struct{ tenantID, id string }
 
 const selectOpenHolds = `
-SELECT h.tenant, h.id, h.model, h.lines, h.picods, h.owner, h.created_at, h.expires_at, h.released, h.record
+SELECT h.tenant, h.id, h.model, h.lines, h.picods, h.owner, h.created_at, h.expires_at, h.released, h.record, h.arrivals
 FROM unnest($1::text[]) AS g (tenant)
 CROSS JOIN LATERAL (
 	SELECT tenant, id, model, lines, (cost * 1000000000000)::bigint AS picods, owner, created_at, expires_at, released,
-	       '' AS record
+	       '' AS record, COALESCE(arrivals::text, '') AS arrivals
 	FROM usage_holds
 	WHERE tenant = g.tenant
 	  AND NOT released
@@ -44,6 +46,11 @@ func (s *Store) selectHolds(ctx context.Context, q queryer, tenants []string, at
 	if err := q.SelectContext(ctx, &rows, selectOpenHolds, tenants, at); err != nil {
 		return nil, err
 	}
+	return s.holds(ctx, q, rows)
+}
+
+// holds resolves the numbers of rows.
+func (s *Store) holds(ctx context.Context, q queryer, rows []holdRow) ([]*store.Hold, error) {
 	packed := make([][]pack.Line, len(rows))
 	var texts, models []int32
 	for i := range rows {
@@ -73,35 +80,20 @@ func (s *Store) hold(row *holdRow, packed []pack.Line) (*store.Hold, error) {
 		return nil, dangling("model", row.Model)
 	}
 	lines, err := s.lines(packed)
+	if err != nil {
+		return nil, err
+	}
+	arrivals, err := unpackArrivals(row.ID, row.Arrivals)
 	return &store.Hold{
-		TenantID: row.Tenant, ID: row.ID, Provider: name.Provider, Model: name.Name, Lines: lines,
-		Cost: store.Money(row.Picods), Owner: row.Owner, CreatedAt: row.CreatedAt.UTC(), ExpiresAt: row.ExpiresAt.UTC(),
+		TenantID: row.Tenant, ID: row.ID, Provider: name.Provider, Model: name.Name, Lines: lines, Cost: store.Money(row.Picods),
+		Owner: row.Owner, CreatedAt: row.CreatedAt.UTC(), ExpiresAt: row.ExpiresAt.UTC(), Arrivals: arrivals,
 	}, err
 }
 
-// loadHolds reads the live holds of the tenants whose holds are not remembered, or only from a later instant on: clocks
-// of several hosts differ.
-func (t *tx) loadHolds(ctx context.Context) error {
-	var tenants []string
-	for id, n := range t.tenants {
-		if !n.read.holds || t.now.Before(n.holdsFrom) {
-			n.holds, n.holdsFrom, n.read.holds = nil, t.now, true
-			tenants = append(tenants, id)
-		}
-	}
-	if len(tenants) == 0 {
-		return nil
-	}
-	holds, err := t.store.selectHolds(ctx, t, tenants, t.now)
-	for _, h := range holds {
-		n := t.tenants[h.TenantID]
-		n.holds = append(n.holds, h)
-	}
-	return err
-}
-
 // Hold implements store.Store.
-func (s *Store) Hold(ctx context.Context, now time.Time, holds []store.Hold, decide store.Decide) (refusals []error, err error) {
+func (s *Store) Hold(
+	ctx context.Context, now time.Time, holds []store.Hold, decide store.Decide,
+) (outcomes []store.HoldOutcome, err error) {
 	if len(holds) == 0 {
 		return nil, s.ready(ctx, "hold")
 	}
@@ -134,17 +126,21 @@ func (s *Store) Hold(ctx context.Context, now time.Time, holds []store.Hold, dec
 				known[key] = true
 			}
 		}
-		taken := t.decide(holds, known, decide, &refusals)
-		inserted, err := t.insertHolds(ctx, taken)
-		if err == nil && inserted < len(taken) {
+		d := t.decide(holds, known, decide)
+		outcomes = d.outcomes
+		inserted, err := t.insertHolds(ctx, d.taken)
+		if err == nil && inserted < len(d.taken) {
 			looking, err = true, errAgain // an id is taken, which the others have to be decided without
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return t.follow(ctx, d)
 	}, prepare)
 	if err != nil {
 		return nil, err
 	}
-	return refusals, nil
+	return outcomes, nil
 }
 
 func keysOf(holds []store.Hold) []holdKey {
@@ -155,37 +151,58 @@ func keysOf(holds []store.Hold) []holdKey {
 	return keys
 }
 
-// decide asks about each hold in order, and returns those that are to be taken. known are the ids that are taken.
-func (t *tx) decide(holds []store.Hold, known map[holdKey]bool, decide store.Decide, refusals *[]error) (taken []*store.Hold) {
-	*refusals = make([]error, len(holds))
-	standings := make(map[string]*store.Standing, len(t.tenants))
-	for id, n := range t.tenants {
-		standings[id] = t.standing(n)
-	}
+// decision is what was decided on holds.
+type decision struct {
+	outcomes []store.HoldOutcome
+	taken    []*store.Hold
+	asked    []alertAsked
+}
+
+// decide asks about each hold in order. known are the ids that are taken.
+func (t *tx) decide(holds []store.Hold, known map[holdKey]bool, decide store.Decide) decision {
+	d := decision{outcomes: make([]store.HoldOutcome, len(holds))}
 	for i := range holds {
 		asked := holds[i]
-		asked.Lines = append([]store.Line(nil), asked.Lines...)
-		standing, key := standings[asked.TenantID], holdKey{asked.TenantID, asked.ID}
-		if (*refusals)[i] = decide(standing, &asked); (*refusals)[i] != nil {
-			continue
+		asked.Lines = slices.Clone(asked.Lines)
+		n, key := t.tenants[asked.TenantID], holdKey{asked.TenantID, asked.ID}
+		verdict := decide(t.standing(n), &asked)
+		switch {
+		case verdict.Refusal != nil:
+			d.outcomes[i].Err = verdict.Refusal
+		case known[key]:
+			d.outcomes[i].Err = &store.ConflictError{TenantID: asked.TenantID, ID: asked.ID, Field: "ID"}
+		default:
+			asked.Arrivals = verdict.Arrivals
+			n.holds.add(&asked)
+			t.setArrivals(n, verdict.Arrivals)
+			known[key], d.taken = true, append(d.taken, &asked)
 		}
-		if known[key] {
-			(*refusals)[i] = &store.ConflictError{TenantID: asked.TenantID, ID: asked.ID, Field: "ID"}
-			continue
+		for _, alert := range verdict.Alerts {
+			d.asked = append(d.asked, alertAsked{alert.Raise(asked.TenantID, t.now), i})
 		}
-		known[key] = true
-		standing.Holds, taken = append(standing.Holds, &asked), append(taken, &asked)
-		t.tenants[asked.TenantID].holds = standing.Holds
 	}
-	return taken
+	return d
+}
+
+// follow stores what follows from holds that are in: the arrivals that they set, and the alerts.
+func (t *tx) follow(ctx context.Context, d decision) error {
+	if err := t.writeArrivals(ctx); err != nil {
+		return err
+	}
+	raised, err := t.raise(ctx, d.asked, len(d.outcomes))
+	for i := range raised {
+		d.outcomes[i].Alerts = raised[i]
+	}
+	return err
 }
 
 const insertHolds = `
-INSERT INTO usage_holds (tenant, id, model, lines, cost, owner, created_at, expires_at)
-SELECT g.tenant, g.id, g.model, g.lines, g.picodollars * 0.000000000001, g.owner, g.created_at, g.expires_at
+INSERT INTO usage_holds (tenant, id, model, lines, cost, owner, created_at, expires_at, arrivals)
+SELECT g.tenant, g.id, g.model, g.lines, g.picodollars * 0.000000000001, g.owner, g.created_at, g.expires_at,
+       NULLIF(g.arrivals, '')::jsonb
 FROM unnest($1::text[], $2::text[], $3::integer[], $4::bytea[], $5::bigint[], $6::text[], $7::timestamptz[],
-            $8::timestamptz[])
-	AS g (tenant, id, model, lines, picodollars, owner, created_at, expires_at)
+            $8::timestamptz[], $9::text[])
+	AS g (tenant, id, model, lines, picodollars, owner, created_at, expires_at, arrivals)
 ON CONFLICT DO NOTHING`
 
 // insertHolds returns how many were inserted: those whose ids were not taken.
@@ -193,7 +210,7 @@ func (t *tx) insertHolds(ctx context.Context, holds []*store.Hold) (int, error) 
 	if len(holds) == 0 {
 		return 0, nil
 	}
-	var tenants, ids, owners []string
+	var tenants, ids, owners, arrivals []string
 	var models []int32
 	var packed [][]byte
 	var picods []int64
@@ -207,12 +224,16 @@ func (t *tx) insertHolds(ctx context.Context, holds []*store.Hold) (int, error) 
 		if err != nil {
 			return 0, err
 		}
+		set, err := packArrivals(h.Arrivals)
+		if err != nil {
+			return 0, err
+		}
 		tenants, ids, owners = append(tenants, h.TenantID), append(ids, h.ID), append(owners, h.Owner)
 		models, packed, picods = append(models, model), append(packed, lines), append(picods, int64(h.Cost))
-		created, expires = append(created, h.CreatedAt), append(expires, h.ExpiresAt)
+		created, expires, arrivals = append(created, h.CreatedAt), append(expires, h.ExpiresAt), append(arrivals, set)
 	}
 	t.witness = recordKey{holds[0].TenantID, holds[0].ID}
-	result, err := t.ExecContext(ctx, insertHolds, tenants, ids, models, packed, picods, owners, created, expires)
+	result, err := t.ExecContext(ctx, insertHolds, tenants, ids, models, packed, picods, owners, created, expires, arrivals)
 	if err != nil {
 		return 0, err
 	}
@@ -221,11 +242,11 @@ func (t *tx) insertHolds(ctx context.Context, holds []*store.Hold) (int, error) 
 }
 
 const selectHoldsByID = `
-SELECT h.tenant, h.id, h.model, h.lines, h.picods, h.owner, h.created_at, h.expires_at, h.released, h.record
+SELECT h.tenant, h.id, h.model, h.lines, h.picods, h.owner, h.created_at, h.expires_at, h.released, h.record, h.arrivals
 FROM unnest($1::text[], $2::text[]) AS g (tenant, id)
 CROSS JOIN LATERAL (
 	SELECT tenant, id, model, lines, (cost * 1000000000000)::bigint AS picods, owner, created_at, expires_at, released,
-	       COALESCE(record, '') AS record
+	       COALESCE(record, '') AS record, COALESCE(arrivals::text, '') AS arrivals
 	FROM usage_holds
 	WHERE tenant = g.tenant
 	  AND id = g.id
@@ -287,7 +308,7 @@ func (t *tx) settle(ctx context.Context, added []*store.Record) error {
 	for _, r := range added {
 		if r.Settlement == store.Settled {
 			tenants, ids, records = append(tenants, r.TenantID), append(ids, r.HoldID), append(records, r.ID)
-			t.tenants[r.TenantID].dropHold(r.HoldID)
+			t.tenants[r.TenantID].holds.drop(r.HoldID)
 		}
 	}
 	if len(ids) == 0 {
@@ -297,15 +318,6 @@ func (t *tx) settle(ctx context.Context, added []*store.Record) error {
 	return err
 }
 
-func (n *tenant) dropHold(id string) {
-	for i, h := range n.holds {
-		if h.ID == id {
-			n.holds = append(n.holds[:i], n.holds[i+1:]...)
-			return
-		}
-	}
-}
-
 const updateHoldReleased = `
 UPDATE usage_holds
 SET released = true
@@ -313,7 +325,7 @@ WHERE tenant = $1
   AND id = $2`
 
 // Release implements store.Store.
-func (s *Store) Release(ctx context.Context, now time.Time, tenantID, holdID string) error {
+func (s *Store) Release(ctx context.Context, now time.Time, tenantID, holdID string, refund store.Refund) error {
 	return s.write(ctx, "release", now, func(t *tx) error {
 		n, err := t.lockOne(ctx, tenantID, false)
 		if err != nil {
@@ -331,11 +343,26 @@ func (s *Store) Release(ctx context.Context, now time.Time, tenantID, holdID str
 			return store.ErrNotFound
 		case row.Record != "":
 			return &store.HoldError{TenantID: tenantID, HoldID: holdID, RecordID: row.Record}
-		case !now.Before(row.ExpiresAt):
-			return nil // it stays one that has expired, and a late record of its call still counts
+		case row.Released || !now.Before(row.ExpiresAt):
+			return nil // one that has expired stays so, and a late record of its call still counts
 		}
-		n.dropHold(holdID)
+		if err := t.refund(ctx, n, row, refund); err != nil {
+			return err
+		}
+		n.holds.drop(holdID)
 		_, err = t.ExecContext(ctx, updateHoldReleased, tenantID, holdID)
 		return err
 	}, nil)
+}
+
+func (t *tx) refund(ctx context.Context, n *tenant, row *holdRow, refund store.Refund) error {
+	holds, err := t.store.holds(ctx, t, []holdRow{*row})
+	if err != nil {
+		return err
+	}
+	if err := t.load(ctx, nil); err != nil {
+		return err
+	}
+	t.setArrivals(n, refund(t.standing(n), holds[0]))
+	return t.writeArrivals(ctx)
 }

@@ -169,11 +169,13 @@ func TestConnectionCutAtCommit(t *testing.T) {
 			p.cut.Store(tt.cut)
 			judged := 0
 			outcomes, err := h.Append(t.Context(), noon(), lend(call(acme, "a", noon(), 7), call("globex", "a", noon(), 7)),
-				func(s *store.Standing, _ []*store.Record) []store.Alert {
+				func(s *store.Standing, _ []*store.Record) store.Judgement {
 					if s.Tenant.ID == acme {
 						judged++
 					}
-					return []store.Alert{{AlertKey: store.AlertKey{Kind: store.QuotaWarning, Per: store.Month, PeriodStart: s.Month.Start}, PeriodEnd: s.Month.End}}
+					return store.Judgement{Alerts: []store.Alert{{
+						AlertKey: store.AlertKey{Kind: store.QuotaWarning, Per: store.Month, PeriodStart: s.Month.Start}, PeriodEnd: s.Month.End,
+					}}}
 				})
 			if err != nil {
 				t.Fatal(err)
@@ -195,9 +197,9 @@ func TestConnectionCutAtCommit(t *testing.T) {
 		p, h, direct := cuttable(t, 10*time.Second)
 		p.cut.Store(loseAnswer)
 		held := store.Hold{TenantID: acme, ID: "h", Provider: "p", CreatedAt: noon(), ExpiresAt: noon().Add(time.Hour)}
-		refusals, err := h.Hold(t.Context(), noon(), []store.Hold{held}, admit)
-		if err != nil || refusals[0] != nil {
-			t.Fatal(err, refusals)
+		outcomes, err := h.Hold(t.Context(), noon(), []store.Hold{held}, admit)
+		if err != nil || outcomes[0].Err != nil {
+			t.Fatal(err, outcomes)
 		}
 		standing, err := direct.Standing(t.Context(), acme, noon())
 		if err != nil || len(standing.Holds) != 1 {

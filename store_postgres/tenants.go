@@ -20,6 +20,7 @@ type tenantRow struct {
 	Contacts   string
 	Suspended  string
 	Quota      string
+	Horizon    sql.NullTime
 	CreatedAt  time.Time `db:"created_at"`
 }
 
@@ -27,7 +28,7 @@ type tenantRow struct {
 func (r *tenantRow) tenant() (*tenant, error) {
 	n := &tenant{months: make(map[int64]*period), row: store.Tenant{
 		ID: r.Tenant, Name: r.Name, TimeZone: r.TimeZone, BillingDay: r.BillingDay,
-		Suspended: r.Suspended, CreatedAt: r.CreatedAt.UTC(),
+		Suspended: r.Suspended, Horizon: instant(r.Horizon), CreatedAt: r.CreatedAt.UTC(),
 	}}
 	if err := json.Unmarshal([]byte(r.Contacts), &n.row.Contacts); err != nil {
 		return nil, fmt.Errorf("contacts of tenant %q: %w: %w", r.Tenant, store.ErrCorrupt, err)
@@ -67,7 +68,7 @@ RETURNING tenant, previous, pg_current_xact_id()::text::bigint AS number,
 
 const selectTenantsByID = `
 SELECT tenant, name, time_zone, billing_day, COALESCE(contacts::text, 'null') AS contacts, suspended,
-       COALESCE(quota::text, '{}') AS quota, created_at
+       COALESCE(quota::text, '{}') AS quota, horizon, created_at
 FROM usage_tenants
 WHERE tenant = ANY ($1::text[])`
 
@@ -125,7 +126,7 @@ func (t *tx) lockOne(ctx context.Context, id string, create bool) (*tenant, erro
 
 const selectTenant = `
 SELECT tenant, name, time_zone, billing_day, COALESCE(contacts::text, 'null') AS contacts, suspended,
-       COALESCE(quota::text, '{}') AS quota, created_at
+       COALESCE(quota::text, '{}') AS quota, horizon, created_at
 FROM usage_tenants
 WHERE tenant = $1`
 
@@ -145,7 +146,7 @@ func readTenant(ctx context.Context, q queryer, id string) (n *tenant, exists bo
 
 const selectTenants = `
 SELECT tenant, name, time_zone, billing_day, COALESCE(contacts::text, 'null') AS contacts, suspended,
-       COALESCE(quota::text, '{}') AS quota, created_at
+       COALESCE(quota::text, '{}') AS quota, horizon, created_at
 FROM usage_tenants
 WHERE tenant > $1
 ORDER BY tenant
@@ -302,6 +303,20 @@ func (s *Store) standing(ctx context.Context, q queryer, standing *store.Standin
 	}
 	if standing.Holds, err = s.selectHolds(ctx, q, []string{id}, standing.At); err != nil {
 		return err
+	}
+	holds := newLiveHolds(standing.At)
+	for _, hold := range standing.Holds {
+		holds.add(hold)
+	}
+	standing.Held, standing.HeldUntil = holds.sums.Totals(), holds.until()
+	if standing.Quota.HasRates() {
+		rows, err := selectArrivals(ctx, q, []string{id})
+		if err != nil {
+			return err
+		}
+		for i := range rows {
+			standing.Arrivals = append(standing.Arrivals, rows[i].arrival())
+		}
 	}
 	standing.Alerts, err = selectAlertsBetween(ctx, q, []string{id}, standing.At, sql.NullTime{Time: standing.At, Valid: true})
 	return err

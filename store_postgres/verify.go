@@ -17,16 +17,15 @@ func (s *Store) Verify(ctx context.Context, tenantID string) (drift []store.Drif
 		if err != nil || !exists {
 			return err
 		}
-		tally, stored := store.NewTally(n.calendar), []store.Total(nil)
-		err = s.eachRecord(ctx, q, tenantID, func(r *store.Record) error {
+		tally, err := s.tally(ctx, q, n, func(r *store.Record) {
 			if d, found := r.CostDrift(); found {
 				drift = append(drift, d)
 			}
-			return tally.Add(r)
 		})
 		if err != nil {
 			return err
 		}
+		var stored []store.Total
 		for _, w := range []store.Window{store.Day, store.Month} {
 			totals, err := s.listTotals(ctx, q, tenantID, w, time.Time{}, time.Time{})
 			if err != nil {
@@ -60,10 +59,10 @@ const deleteDays = `
 DELETE FROM usage_days
 WHERE tenant = $1`
 
-// rebuild replaces a tenant's totals by what its records add up to by its calendar.
+// rebuild replaces a tenant's totals by what its records, and those that were dropped, add up to by its calendar.
 func (t *tx) rebuild(ctx context.Context, n *tenant) error {
-	tally := store.NewTally(n.calendar)
-	if err := t.store.eachRecord(ctx, t, n.row.ID, tally.Add); err != nil {
+	tally, err := t.store.tally(ctx, t, n, func(*store.Record) {})
+	if err != nil {
 		return err
 	}
 	for _, statement := range []string{deleteMonths, deleteDays} {

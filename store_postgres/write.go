@@ -33,6 +33,8 @@ type tx struct {
 	witness recordKey
 	// tenants are those that it has locked, by id, and taken out of the cache.
 	tenants map[string]*tenant
+	// arrivals are those that were set and are yet to be written.
+	arrivals map[arrivalKey]store.Arrival
 }
 
 // write runs fn in a transaction, which is durable when write returns nil. fn may run several times: what it leaves

@@ -15,6 +15,7 @@ CREATE TABLE usage_tenants (
 	contacts    jsonb,                       -- array of strings
 	suspended   text        NOT NULL,        -- why; empty when it is not
 	quota       jsonb,                       -- the limits and percents; NULL when it has none
+	horizon     timestamptz,                 -- records before it were dropped; NULL when none were
 	created_at  timestamptz NOT NULL,
 	version     bigint      NOT NULL,        -- a random number of the last transaction that locked the row,
 	previous    bigint      NOT NULL         -- and of the one before: whether what a process remembers is still so
@@ -106,6 +107,20 @@ CREATE TABLE usage_days (
 	PRIMARY KEY (tenant, start, model)
 );
 
+-- What records that were dropped counted for, by the instant that stands for their day: its middle, by the calendar that the
+-- tenant had. The totals can then be verified and made anew, by another calendar too.
+CREATE TABLE usage_carried (
+	at       timestamptz NOT NULL,
+	calls    bigint      NOT NULL,
+	errors   bigint      NOT NULL,
+	unpriced bigint      NOT NULL,
+	model    integer     NOT NULL,
+	tenant   text COLLATE "C" NOT NULL,
+	cost     numeric(38,12) NOT NULL CHECK (cost BETWEEN -9223372.036854775807 AND 9223372.036854775807),
+	meters   bytea       NOT NULL,           -- see internal/pack
+	PRIMARY KEY (tenant, at, model)
+);
+
 CREATE TABLE usage_holds (
 	tenant     text COLLATE "C" NOT NULL,
 	id         text COLLATE "C" NOT NULL,
@@ -117,10 +132,25 @@ CREATE TABLE usage_holds (
 	expires_at timestamptz NOT NULL,
 	released   boolean     NOT NULL DEFAULT false,
 	record     text COLLATE "C",             -- id of the record that settled it
+	arrivals   jsonb,                        -- array of those that it set; NULL when it set none
 	PRIMARY KEY (tenant, id)
 );
 
 CREATE INDEX usage_holds_open ON usage_holds (tenant, expires_at) WHERE NOT released AND record IS NULL;
+
+-- How far the limits per minute and second are taken: one theoretical arrival time for each thing that a rate counts. The
+-- rows are written again and again, and half of each page is left free for that, as in usage_months.
+CREATE TABLE usage_arrivals (
+	at       timestamptz NOT NULL,
+	rest     bigint      NOT NULL,           -- part of a microsecond, in the rule's own unit
+	taken    bigint      NOT NULL,           -- units ever taken
+	tenant   text COLLATE "C" NOT NULL,
+	provider text COLLATE "C" NOT NULL,      -- of the limit; empty is all
+	model    text COLLATE "C" NOT NULL,
+	meter    text COLLATE "C" NOT NULL,
+	per      text COLLATE "C" NOT NULL,
+	PRIMARY KEY (tenant, provider, model, meter, per)
+) WITH (fillfactor = 50);
 
 -- The id of an alert is made from what makes it the same alert, so the primary key keeps it to one.
 CREATE TABLE usage_alerts (

@@ -1,0 +1,186 @@
+package storepostgres
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/acf68eca/usage/store"
+)
+
+const updateHorizon = `
+UPDATE usage_tenants
+SET horizon = $2
+WHERE tenant = $1`
+
+// deletePruned deletes a tenant's oldest records before its horizon, with their keys, and answers what they were.
+const deletePruned = `
+WITH oldest AS (
+	SELECT at, id
+	FROM usage_records
+	WHERE tenant = $1
+	  AND at < $2
+	ORDER BY at, id
+	LIMIT $3
+), keys AS (
+	DELETE FROM usage_keys AS k
+	USING oldest AS o
+	WHERE k.tenant = $1
+	  AND k.id = o.id
+)
+DELETE FROM usage_records AS r
+USING oldest AS o
+WHERE r.tenant = $1
+  AND r.at < $2
+  AND r.at = o.at
+  AND r.id = o.id
+RETURNING` + recordColumns
+
+// Prune implements store.Store.
+func (s *Store) Prune(ctx context.Context, tenantID string, before time.Time, limit int) (dropped int, err error) {
+	err = s.write(ctx, "prune", time.Time{}, func(t *tx) error {
+		dropped = 0
+		n, err := t.lockOne(ctx, tenantID, false)
+		if n == nil || err != nil {
+			return err
+		}
+		if before.After(n.row.Horizon) {
+			if _, err := t.ExecContext(ctx, updateHorizon, tenantID, before); err != nil {
+				return err
+			}
+			n.row.Horizon = before
+		}
+		dropped, err = t.drop(ctx, n, limit)
+		return err
+	}, nil)
+	if err != nil {
+		return 0, err
+	}
+	return dropped, nil
+}
+
+// drop drops the oldest records before the tenant's horizon, and adds them to what is kept of their days.
+func (t *tx) drop(ctx context.Context, n *tenant, limit int) (int, error) {
+	var rows []recordRow
+	if err := t.SelectContext(ctx, &rows, deletePruned, n.row.ID, timestamp(n.row.Horizon), limit); err != nil {
+		return 0, err
+	}
+	records, err := t.store.records(ctx, t, rows)
+	if len(records) == 0 || err != nil {
+		return 0, err
+	}
+	return len(records), t.carry(ctx, n, records)
+}
+
+// carried tells the sums of dropped records apart: by the instant that stands for their day, and their model.
+type carried struct {
+	at    int64
+	model int32
+}
+
+// carry adds records that are dropped to what is kept of their days.
+func (t *tx) carry(ctx context.Context, n *tenant, records []store.Record) error {
+	middles := make([]time.Time, len(records))
+	for i := range records {
+		middles[i] = n.calendar.Day(records[i].At).Middle()
+	}
+	sums, err := t.carriedTotals(ctx, n, middles)
+	if err != nil {
+		return err
+	}
+	for i := range records {
+		r := &records[i]
+		model, ok := t.store.dictionary.modelNumber(modelName{r.Provider, r.Model})
+		if !ok {
+			return unnumbered(r.Model) // it has just been read
+		}
+		key := carried{middles[i].UnixMicro(), model}
+		if sums[key] == nil {
+			sums[key] = &total{model: model, Total: store.Total{
+				TenantID: n.row.ID, Window: store.Day, Start: middles[i], Provider: r.Provider, Model: r.Model,
+			}}
+		}
+		if !sums[key].Add(r) {
+			return store.ErrOverflow
+		}
+	}
+	return t.writeCarried(ctx, sums)
+}
+
+const selectCarriedDays = `
+SELECT tenant, at AS start, model, calls, errors, unpriced, (cost * 1000000000000)::bigint AS picods, meters
+FROM usage_carried
+WHERE tenant = $1
+  AND at = ANY ($2::timestamptz[])`
+
+// carriedTotals returns what is kept of some days already.
+func (t *tx) carriedTotals(ctx context.Context, n *tenant, middles []time.Time) (map[carried]*total, error) {
+	var rows []dayRow
+	days := slices.CompactFunc(slices.Clone(middles), time.Time.Equal)
+	if err := t.SelectContext(ctx, &rows, selectCarriedDays, n.row.ID, days); err != nil {
+		return nil, err
+	}
+	totals, err := t.store.totals(ctx, t, store.Day, rows)
+	sums := make(map[carried]*total, len(totals))
+	for _, row := range totals {
+		sums[carried{row.Start.UnixMicro(), row.model}] = row
+	}
+	return sums, err
+}
+
+const upsertCarried = `
+INSERT INTO usage_carried (tenant, at, model, calls, errors, unpriced, cost, meters)
+SELECT g.tenant, g.at, g.model, g.calls, g.errors, g.unpriced, g.picodollars * 0.000000000001, g.meters
+FROM unnest($1::text[], $2::timestamptz[], $3::integer[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bytea[])
+	AS g (tenant, at, model, calls, errors, unpriced, picodollars, meters)
+ON CONFLICT (tenant, at, model) DO UPDATE
+SET calls = excluded.calls,
+    errors = excluded.errors,
+    unpriced = excluded.unpriced,
+    cost = excluded.cost,
+    meters = excluded.meters`
+
+// writeCarried stores sums in the order of their keys.
+func (t *tx) writeCarried(ctx context.Context, sums map[carried]*total) error {
+	var c totalLists
+	for _, key := range slices.SortedFunc(maps.Keys(sums), compareCarried) {
+		if err := c.add(sums[key], t.store); err != nil {
+			return err
+		}
+	}
+	_, err := t.ExecContext(ctx, upsertCarried, c.tenants, c.starts, c.models, c.calls, c.errors, c.unpriced, c.picods, c.meters)
+	return err
+}
+
+func compareCarried(a, b carried) int {
+	return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.model, b.model))
+}
+
+const selectCarried = `
+SELECT tenant, at AS start, model, calls, errors, unpriced, (cost * 1000000000000)::bigint AS picods, meters
+FROM usage_carried
+WHERE tenant = $1`
+
+// tally adds up a tenant's records, each of which it shows to look, and what is kept of those that were dropped.
+func (s *Store) tally(ctx context.Context, q queryer, n *tenant, look func(*store.Record)) (*store.Tally, error) {
+	tally := store.NewTally(n.calendar)
+	var rows []dayRow
+	if err := q.SelectContext(ctx, &rows, selectCarried, n.row.ID); err != nil {
+		return nil, err
+	}
+	totals, err := s.totals(ctx, q, store.Day, rows)
+	if err != nil {
+		return nil, err
+	}
+	for _, row := range totals {
+		if err := tally.AddTotal(row.Start, &row.Total); err != nil {
+			return nil, err
+		}
+	}
+	return tally, s.eachRecord(ctx, q, n.row.ID, func(r *store.Record) error {
+		look(r)
+		return tally.Add(r)
+	})
+}

@@ -1,0 +1,155 @@
+package storepostgres
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/acf68eca/usage/store"
+)
+
+type arrivalRow struct {
+	Tenant   string
+	Provider string
+	Model    string
+	Meter    string
+	Per      string
+	At       time.Time
+	Rest     int64
+	Taken    int64
+}
+
+func (r *arrivalRow) arrival() store.Arrival {
+	return store.Arrival{
+		RateKey: store.RateKey{Provider: r.Provider, Model: r.Model, Meter: store.Meter(r.Meter), Per: store.Window(r.Per)},
+		At:      r.At.UTC(), Rest: r.Rest, Taken: r.Taken,
+	}
+}
+
+const selectTenantArrivals = `
+SELECT a.tenant, a.provider, a.model, a.meter, a.per, a.at, a.rest, a.taken
+FROM unnest($1::text[]) AS g (tenant)
+CROSS JOIN LATERAL (
+	SELECT tenant, provider, model, meter, per, at, rest, taken
+	FROM usage_arrivals
+	WHERE tenant = g.tenant
+	OFFSET 0) AS a
+ORDER BY a.tenant, a.provider, a.model, a.meter, a.per`
+
+// selectArrivals reads the arrivals of tenants.
+func selectArrivals(ctx context.Context, q queryer, tenants []string) ([]arrivalRow, error) {
+	if len(tenants) == 0 {
+		return nil, nil
+	}
+	var rows []arrivalRow
+	err := q.SelectContext(ctx, &rows, selectTenantArrivals, tenants)
+	return rows, err
+}
+
+// loadArrivals reads the arrivals of the tenants whose quota has rates, where they are not remembered.
+func (t *tx) loadArrivals(ctx context.Context) error {
+	var tenants []string
+	for id, n := range t.tenants {
+		if n.quota.HasRates() && !n.read.arrivals {
+			n.arrivals, n.read.arrivals = nil, true
+			tenants = append(tenants, id)
+		}
+	}
+	rows, err := selectArrivals(ctx, t, tenants)
+	for i := range rows {
+		n := t.tenants[rows[i].Tenant]
+		n.arrivals = append(n.arrivals, rows[i].arrival())
+	}
+	return err
+}
+
+// rateArrivals are those of the tenant, which load has read, if its quota has rates.
+func (n *tenant) rateArrivals() []store.Arrival {
+	if !n.quota.HasRates() {
+		return nil
+	}
+	return n.arrivals
+}
+
+// arrivalKey is the identity of an arrival.
+type arrivalKey struct {
+	tenantID string
+	store.RateKey
+}
+
+// setArrivals replaces the tenant's arrivals of the same keys. They are stored by writeArrivals.
+func (t *tx) setArrivals(n *tenant, arrivals []store.Arrival) {
+	for _, a := range arrivals {
+		if t.arrivals == nil {
+			t.arrivals = make(map[arrivalKey]store.Arrival)
+		}
+		t.arrivals[arrivalKey{n.row.ID, a.RateKey}] = a
+		if !n.read.arrivals {
+			continue
+		}
+		i := slices.IndexFunc(n.arrivals, func(old store.Arrival) bool { return old.RateKey == a.RateKey })
+		if i < 0 {
+			n.arrivals = append(n.arrivals, a)
+		} else {
+			n.arrivals[i] = a
+		}
+	}
+}
+
+const upsertArrivals = `
+INSERT INTO usage_arrivals (tenant, provider, model, meter, per, at, rest, taken)
+SELECT g.tenant, g.provider, g.model, g.meter, g.per, g.at, g.rest, g.taken
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::bigint[], $8::bigint[])
+	AS g (tenant, provider, model, meter, per, at, rest, taken)
+ON CONFLICT (tenant, provider, model, meter, per) DO UPDATE
+SET at = excluded.at,
+    rest = excluded.rest,
+    taken = excluded.taken`
+
+// writeArrivals stores the arrivals that were set, each once however often it was, in the order of their keys.
+func (t *tx) writeArrivals(ctx context.Context) error {
+	if len(t.arrivals) == 0 {
+		return nil
+	}
+	var texts [5][]string // tenant, provider, model, meter, per
+	var ats []time.Time
+	var rests, taken []int64
+	for _, key := range slices.SortedFunc(maps.Keys(t.arrivals), compareArrivals) {
+		a := t.arrivals[key]
+		for i, text := range [len(texts)]string{key.tenantID, a.Provider, a.Model, string(a.Meter), string(a.Per)} {
+			texts[i] = append(texts[i], text)
+		}
+		ats, rests, taken = append(ats, a.At), append(rests, a.Rest), append(taken, a.Taken)
+	}
+	t.arrivals = nil
+	_, err := t.ExecContext(ctx, upsertArrivals, texts[0], texts[1], texts[2], texts[3], texts[4], ats, rests, taken)
+	return err
+}
+
+func compareArrivals(a, b arrivalKey) int {
+	return cmp.Or(cmp.Compare(a.tenantID, b.tenantID), cmp.Compare(a.Provider, b.Provider), cmp.Compare(a.Model, b.Model),
+		cmp.Compare(a.Meter, b.Meter), cmp.Compare(a.Per, b.Per))
+}
+
+// packArrivals is what a hold's arrivals are in its row: empty, which is stored as NULL, when it has none.
+func packArrivals(arrivals []store.Arrival) (string, error) {
+	if len(arrivals) == 0 {
+		return "", nil
+	}
+	packed, err := json.Marshal(arrivals)
+	return string(packed), err
+}
+
+func unpackArrivals(id, packed string) (arrivals []store.Arrival, err error) {
+	if packed == "" {
+		return nil, nil
+	}
+	if err := json.Unmarshal([]byte(packed), &arrivals); err != nil {
+		return nil, fmt.Errorf("arrivals of hold %q: %w: %w", id, store.ErrCorrupt, err)
+	}
+	return arrivals, nil
+}
