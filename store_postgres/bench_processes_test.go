@@ -64,7 +64,7 @@ func bench(dsn, what string, calls, tenants int) error {
 	defer db.Close()
 	db.SetMaxOpenConns(16)
 	db.SetMaxIdleConns(16)
-	st, err := storepostgres.New(context.Background(), db, storepostgres.Config{Schema: words[0]})
+	st, err := storepostgres.NewConfig(context.Background(), db, storepostgres.Config{Schema: words[0]})
 	if err != nil {
 		return err
 	}

@@ -110,7 +110,7 @@ func benchTracker(b *testing.B, dsn string, tenants int) *usage.Tracker {
 
 func benchTrackerIn(b *testing.B, dsn, schema string, tenants int) *usage.Tracker {
 	b.Helper()
-	st, err := storepostgres.New(b.Context(), pool(b, dsn), storepostgres.Config{Schema: schema})
+	st, err := storepostgres.NewConfig(b.Context(), pool(b, dsn), storepostgres.Config{Schema: schema})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/jmoiron/sqlx"
 	"github.com/pressly/goose/v3"
 
 	"github.com/acf68eca/usage/store"
@@ -79,7 +80,7 @@ func TestOpen(t *testing.T) {
 			_, err := OpenConfig(t.Context(), Server.DSN(), Config{Schema: schema})
 			is(t, schema, err, store.ErrInvalid)
 		}
-		_, err := New(t.Context(), nil, Config{})
+		_, err := New(t.Context(), nil)
 		is(t, "no pool", err, store.ErrInvalid)
 	})
 	t.Run("ends with its context while there is no server", func(t *testing.T) {
@@ -93,10 +94,34 @@ func TestOpen(t *testing.T) {
 
 func TestNewLeavesThePoolToTheHost(t *testing.T) {
 	t.Parallel()
-	dsn, schema := Schema(t)
-	pool := foreign(t, dsn, "")
-	pool.SetMaxOpenConns(1) // no method needs a second connection
-	st, err := New(t.Context(), pool.DB, Config{Schema: schema})
+	t.Run("with the schema of its connections", func(t *testing.T) {
+		t.Parallel()
+		dsn, schema := Schema(t)
+		pool := onePool(t, dsn, schema)
+		exec(t, pool, "CREATE SCHEMA "+schema)
+		st, err := New(t.Context(), pool.DB)
+		leavesThePool(t, pool, st, err)
+	})
+	t.Run("with a schema of its own", func(t *testing.T) {
+		t.Parallel()
+		dsn, schema := Schema(t)
+		pool := onePool(t, dsn, "")
+		st, err := NewConfig(t.Context(), pool.DB, Config{Schema: schema})
+		leavesThePool(t, pool, st, err)
+	})
+}
+
+// onePool is a pool that has one connection: no method needs a second one.
+func onePool(t *testing.T, dsn, schema string) *sqlx.DB {
+	t.Helper()
+	pool := foreign(t, dsn, schema)
+	pool.SetMaxOpenConns(1)
+	return pool
+}
+
+// leavesThePool uses a store on a host's pool and closes it.
+func leavesThePool(t *testing.T, pool *sqlx.DB, st *Store, err error) {
+	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}

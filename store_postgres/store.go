@@ -66,7 +66,7 @@ type Config struct {
 	// BusyTimeout is how long a method waits for a connection, and how long it goes on trying after errors that may pass,
 	// before it returns the error. How long it waits for another's lock is up to its context. Defaults to 10 seconds.
 	BusyTimeout time.Duration
-	// Connections is the most connections that Open's pool has. New leaves the host's pool alone. Defaults to 16.
+	// Connections is the most connections that Open's pool has. NewConfig leaves the host's pool alone. Defaults to 16.
 	Connections int
 }
 
@@ -106,7 +106,12 @@ func OpenConfig(ctx context.Context, dsn string, cfg Config) (*Store, error) {
 // New returns a store on the host's own pool, which has to be one of pgx ("pgx" of database/sql), and brings the schema up
 // to date. The pool stays the host's: its settings are left as they are, and Close does not close it. A method uses one
 // connection at a time. The errors are those of Open.
-func New(ctx context.Context, db *sql.DB, cfg Config) (*Store, error) {
+func New(ctx context.Context, db *sql.DB) (*Store, error) {
+	return NewConfig(ctx, db, Config{})
+}
+
+// NewConfig is New with a Config.
+func NewConfig(ctx context.Context, db *sql.DB, cfg Config) (*Store, error) {
 	if db == nil {
 		return nil, wrap("open", fmt.Errorf("the pool is nil: %w", store.ErrInvalid))
 	}
