@@ -82,7 +82,7 @@ func (r rate) add(a store.Arrival, at, now time.Time, n int64) (arrival store.Ar
 	if r.max == 0 || n == 0 {
 		return a, n > 0
 	}
-	from := now
+	from := r.caughtUp(&a, now)
 	if since := now.Sub(at).Microseconds(); since > full/r.max {
 		return a, false
 	} else if since > 0 && a.At.Before(now) {
@@ -104,12 +104,31 @@ func (r rate) refund(a, then store.Arrival, now time.Time, n int64) store.Arriva
 	if r.max == 0 || later < 0 || later > r.burst {
 		return a
 	}
+	now = r.caughtUp(&a, now)
 	level := r.level(&a, now)
 	back := min(level-later*r.window, min(n, r.burst)*r.window)
 	if back <= 0 {
 		return a
 	}
 	return r.at(a, now, level-back, 0)
+}
+
+// maxLag is how far a clock may be behind that of a call that was decided before: calls of several processes wait for each
+// other after they have looked at their clocks, and the clocks differ. One that is behind by more has been set back.
+const maxLag = time.Minute
+
+// caughtUp is now, or of a clock that lags, the first microsecond at which the bucket is no more than full. At the clock's
+// own time it would be cut to a full one, and something that was taken by those who came before would be forgotten.
+func (r rate) caughtUp(a *store.Arrival, now time.Time) time.Time {
+	if r.max == 0 {
+		return now
+	}
+	full, ahead := r.burst*r.window, a.At.UnixMicro()-now.UnixMicro()
+	lag := ahead - full/r.max
+	if lag < 0 || lag > maxLag.Microseconds() || lag == 0 && ahead*r.max+min(a.Rest, r.max-1) <= full {
+		return now
+	}
+	return now.Add(time.Duration(lag+1) * time.Microsecond)
 }
 
 // level is how many parts are in the bucket: at most a full one, whatever the limit or the clock was when the arrival was

@@ -145,6 +145,8 @@ func TestRateRefund(t *testing.T) {
 		{"none of the first any more", first.arrival, 2, "2", 2},
 		{"long ago", first.arrival, 2, "1000", 5},
 		{"a clock that went back", second.arrival, 3, "-1000", 3},
+		{"a clock that is behind", second.arrival, 3, "-2", 1},
+		{"a clock that is behind as far as one may be", second.arrival, 3, "-60", 0},
 		{"nothing", second.arrival, 0, "0", 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -154,6 +156,19 @@ func TestRateRefund(t *testing.T) {
 				t.Errorf("%d remain, want %d", p.remaining, test.remaining)
 			}
 		})
+	}
+}
+
+// A third of a microsecond too much in the bucket is no more cut off than two microseconds are.
+func TestRateRefundIsExactWhereTheClockIsBehind(t *testing.T) {
+	t.Parallel()
+	r := rateOf(&store.Limit{Per: Second, Max: 3, Burst: 4})
+	for ahead, want := range map[time.Duration]time.Duration{1_333_333: 1_000_000, 1_333_335: 1_000_002} {
+		then := store.Arrival{At: at("0").Add(ahead * time.Microsecond), Rest: 2, Taken: 5}
+		after := r.refund(then, then, at("0"), 1)
+		if !after.At.Equal(at("0").Add(want*time.Microsecond)) || after.Rest != 1 {
+			t.Errorf("%d µs ahead: %+v, want a third of a second and a third of a microsecond less", ahead, after)
+		}
 	}
 }
 
@@ -179,6 +194,7 @@ func TestRateCountsWhatWasUsedWithoutAsking(t *testing.T) {
 		{"late, into what leaks still", full, "0", "3", 2, false, 1},
 		{"late, after what had leaked", one, "0", "3", 3, false, 4},
 		{"of a time that has not come", store.Arrival{}, "10", "0", 1, false, 4},
+		{"one by a clock that is behind", full, "-2", "-2", 1, true, 0},
 		{"none", full, "0", "0", 0, false, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -289,6 +305,47 @@ func TestARateIsNeverPassedWhateverIsGivenBack(t *testing.T) {
 				}
 				if most := r.burst*r.window + (c.at-calls[i].at)*r.max; sum*r.window > most {
 					t.Fatalf("%d units in %d µs, with %d a second and %d at once", sum, c.at-calls[i].at, r.max, r.burst)
+				}
+			}
+		}
+	})
+}
+
+// Calls that waited for each other come with clocks that are behind. Of any of them in a row no more is taken than what is
+// given back, a burst, and what comes back between the earliest and the latest of their times.
+func TestARateIsNotPassedByClocksThatAreBehind(t *testing.T) {
+	t.Parallel()
+	type step struct {
+		at, taken int64 // taken is negative where something was given back
+		then      store.Arrival
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		r := rateOf(&store.Limit{Per: Second, Max: rapid.Int64Range(1, 5).Draw(t, "max"), Burst: rapid.Int64Range(1, 9).Draw(t, "burst")})
+		var a store.Arrival
+		var steps []step
+		latest := at("0").UnixMicro()
+		for range rapid.IntRange(1, 60).Draw(t, "steps") {
+			latest += rapid.Int64Range(0, r.window).Draw(t, "wait") / rapid.SampledFrom([]int64{1, 5, 100, r.window + 1}).Draw(t, "part")
+			now := latest - rapid.Int64Range(0, 3*r.window).Draw(t, "lag")/rapid.SampledFrom([]int64{1, 100, 3*r.window + 1}).Draw(t, "part")
+			n, instant := rapid.Int64Range(1, r.burst).Draw(t, "units"), time.UnixMicro(now)
+			if p := r.take(a, instant, n); !p.denied {
+				a = p.arrival
+				steps = append(steps, step{now, n, a})
+			} else if last := len(steps) - 1; last >= 0 && steps[last].taken > 0 && rapid.Bool().Draw(t, "give back") {
+				a = r.refund(a, steps[last].then, instant, steps[last].taken)
+				steps = append(steps, step{now, -steps[last].taken, a})
+			} else if rapid.Bool().Draw(t, "used without asking") {
+				a, _ = r.add(a, instant, instant, n) // counts as nothing, but must not make room
+			}
+		}
+		for i := range steps {
+			sum, from, to := int64(0), int64(math.MaxInt64), int64(0)
+			for _, s := range steps[i:] {
+				if sum += s.taken; s.taken > 0 {
+					from, to = min(from, s.at), max(to, s.at)
+				}
+				if most := r.burst*r.window + max(0, to-from)*r.max; sum*r.window > most {
+					t.Fatalf("%d units in %d µs, with %d a second and %d at once", sum, to-from, r.max, r.burst)
 				}
 			}
 		}
