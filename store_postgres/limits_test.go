@@ -111,6 +111,31 @@ type history struct {
 	died       map[int]int64 // when a process was gone for the server too
 }
 
+func newHistory() *history {
+	return &history{operations: make(map[string]*operation), died: make(map[int]int64)}
+}
+
+// follow notes what a process says until it ends. It kills the process when it has said so many lines, unless that is 0.
+func (h *history) follow(t testing.TB, dsn, schema string, p *process, number, lines int) {
+	t.Helper()
+	for n := 0; lines == 0 || n < lines; n++ {
+		line, ok := p.next()
+		if !ok {
+			break
+		}
+		h.note(t, number, line)
+	}
+	rest := p.end
+	if lines > 0 {
+		rest = p.kill
+	}
+	for _, line := range rest() {
+		h.note(t, number, line)
+	}
+	gone(t, dsn, schema, number+1)
+	h.dead(number)
+}
+
 func (h *history) note(t testing.TB, number int, line string) {
 	words := strings.Fields(line)
 	if len(words) < 4 {
@@ -201,29 +226,15 @@ func TestProcessesNeverPassAHardLimitTogether(t *testing.T) {
 	}
 	stop, observed := make(chan struct{}), make(chan error, 1)
 	go func() { observed <- watchLimit(t.Context(), tracker, limit, stop) }()
-	h := &history{operations: make(map[string]*operation), died: make(map[int]int64)}
+	h := newHistory()
 	var wg sync.WaitGroup
 	for i, p := range running {
 		p.begin()
-		wg.Go(func() {
-			said := p.next
-			for n := 0; i >= killed || n < 200+200*i+rand.IntN(100); n++ {
-				line, ok := said()
-				if !ok {
-					break
-				}
-				h.note(t, i, line)
-			}
-			rest := p.end
-			if i < killed {
-				rest = p.kill
-			}
-			for _, line := range rest() {
-				h.note(t, i, line)
-			}
-			gone(t, dsn, schema, i+1)
-			h.dead(i)
-		})
+		lines := 0
+		if i < killed {
+			lines = 200 + 200*i + rand.IntN(100)
+		}
+		wg.Go(func() { h.follow(t, dsn, schema, p, i, lines) })
 	}
 	wg.Wait()
 	close(stop)

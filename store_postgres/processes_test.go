@@ -28,9 +28,9 @@ const processLimit = 3 * time.Minute
 // role is what a process is run as.
 type role func(ctx context.Context, tracker *usage.Tracker, number int) error
 
-var roles = map[string]role{"sharer": playSharer, "spender": playSpender, "logger": playLogger}
+var roles = map[string]role{"sharer": playSharer, "spender": playSpender, "logger": playLogger, "hurrier": playHurrier}
 
-// crashClock is the clock of all processes.
+// crashClock is the clock of all processes but hurriers.
 func crashClock() time.Time { return time.Date(2026, 3, 10, 12, 0, 0, 0, time.UTC) }
 
 func openTracker(ctx context.Context, dsn, schema string, now func() time.Time) (*usage.Tracker, func(), error) {
