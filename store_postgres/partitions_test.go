@@ -1,10 +1,13 @@
 package storepostgres
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/acf68eca/usage/store"
 )
 
 // partitionNames are the partitions of the ledger.
@@ -64,6 +67,32 @@ func TestPartitions(t *testing.T) {
 		exec(t, h.db, "DROP TABLE "+h.names.qualify("usage_records_2026_04"))
 		h.add(call(acme, "b", noon().AddDate(0, 1, 0), 1))
 		equal(t, "records", h.ids(acme), []string{"a", "b"})
+	})
+	t.Run("that pruning has emptied can be detached and dropped", func(t *testing.T) {
+		t.Parallel()
+		h := newHandle(t)
+		january, february := noon().AddDate(0, -2, 0), noon().AddDate(0, -1, 0)
+		h.add(call(acme, "a", january, 1), call(acme, "b", february, 1), call(acme, "c", noon(), 1))
+		ledger, emptied := h.names.qualify("usage_records"), h.names.qualify("usage_records_2026_01")
+		if n, err := h.Prune(t.Context(), acme, february, 10); n != 1 || err != nil {
+			t.Fatalf("pruned %d, %v, want 1", n, err)
+		}
+		var has bool
+		if err := h.db.GetContext(t.Context(), &has, "SELECT EXISTS (SELECT FROM "+emptied+")"); has || err != nil {
+			t.Fatalf("the month has records: %v, %v", has, err)
+		}
+		exec(t, h.db, "ALTER TABLE "+ledger+" DETACH PARTITION "+emptied, "DROP TABLE "+emptied)
+		equal(t, "partitions", partitionNames(t, h), []string{"usage_records_2026_02", "usage_records_2026_03", "usage_records_2026_04"})
+		outcomes, err := h.try(call(acme, "a", january, 1))
+		if err != nil || !errors.Is(outcomes[0].Err, store.ErrPruned) {
+			t.Errorf("a call before the horizon: %+v, %v", outcomes, err)
+		}
+		h.add(call("globex", "a", january, 1)) // whose horizon is none, so its month is made again
+		equal(t, "records of another tenant", h.ids("globex"), []string{"a"})
+		equal(t, "records", h.ids(acme), []string{"b", "c"})
+		if drift, err := h.Verify(t.Context(), acme); len(drift) > 0 || err != nil {
+			t.Errorf("drift %+v, %v", drift, err)
+		}
 	})
 	t.Run("do not keep the same call in two months from being one", func(t *testing.T) {
 		t.Parallel()

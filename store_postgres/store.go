@@ -3,7 +3,8 @@
 //
 // A method returns nil only after its transaction is committed, under synchronous_commit = on even where the server's
 // default is off. Any number of goroutines, processes and hosts may use one database; each transaction locks the rows
-// of the tenants that it writes for, in the order of their ids, so writers wait for each other and never deadlock.
+// of the tenants that it writes for, in the order of their ids, so writers wait for each other and never deadlock. Limits,
+// per minute and second too, are decided under that lock, and so hold between all processes.
 // Nothing depends on a session: PgBouncer may stand between, in transaction mode.
 //
 // # Errors
