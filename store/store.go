@@ -1,7 +1,7 @@
 // Package store is the contract between the tracker and the databases that keep its ledger.
 //
-// Hosts do not use it; they open one of the stores (store_sqlite) and hand it to usage.New. It is public so that
-// other stores can be written: implement Store, and pass storetest.Run.
+// Hosts do not use it; they open one of the stores (store_sqlite, store_postgres) and hand it to usage.New. It is public
+// so that other stores can be written: implement Store, and pass storetest.Run.
 //
 // A store knows rows, transactions and locks. It knows no rules: where a decision needs the current state, the
 // tracker passes a pure function (Judge, Decide, Refund) and the store calls it inside its transaction, with what it read
@@ -31,9 +31,9 @@ type Store interface {
 	// already has, be it from this batch or before, is a duplicate when Differs finds no difference and a
 	// *ConflictError otherwise; neither changes anything. A hold that is live at now is settled; one that has expired
 	// or that the tenant does not have leaves the record counted without a hold; one that is settled or released
-	// refuses the record with a *HoldError. A record whose At lies before its tenant's Horizon is refused with a *PrunedError,
-	// whether its id is there or not. A record whose totals would pass an int64 is refused with ErrOverflow. The others go
-	// through.
+	// refuses the record with a *HoldError. A record whose At lies before its tenant's Horizon is refused with a
+	// *PrunedError, whether its id is there or not. A record whose totals would pass an int64 is refused with ErrOverflow.
+	// The others go through.
 	//
 	// When all records of a tenant are in, judge is called once for each tenant that got any, with its standing at now;
 	// the arrivals that it returns are stored, and the alerts unless one of the same key is there.
@@ -67,8 +67,8 @@ type Store interface {
 	// defaults and has used nothing.
 	Standing(ctx context.Context, tenantID string, at time.Time) (Standing, error)
 
-	// SetTenant creates or replaces a tenant, all but its suspension, Horizon and CreatedAt. When zone or billing day change,
-	// the totals are made anew as by Rebuild in the same transaction, so that they follow the new calendar.
+	// SetTenant creates or replaces a tenant, all but its suspension, Horizon and CreatedAt. When zone or billing day
+	// change, the totals are made anew as by Rebuild in the same transaction, so that they follow the new calendar.
 	SetTenant(ctx context.Context, now time.Time, t Tenant) error
 
 	// Suspend sets why the tenant is suspended, or lifts the suspension when reason is empty. A tenant that does not
@@ -107,18 +107,18 @@ type Store interface {
 	// there already or further is returned as it is. It returns ErrNotFound when there is none.
 	MarkAlert(ctx context.Context, now time.Time, tenantID, id string, status AlertStatus) (Alert, error)
 
-	// Prune moves a tenant's Horizon forward to before, unless it is there or further already, and drops records whose At lies
-	// before the Horizon, with their ids: the oldest first, at most limit of them, in one transaction. It returns how many; when
-	// there were fewer than limit, none is left. Totals, alerts and holds stay as they are. An unknown tenant has none and is
-	// not created.
+	// Prune moves a tenant's Horizon forward to before, unless it is there or further already, and drops records whose At
+	// lies before the Horizon, with their ids: the oldest first, at most limit of them, in one transaction. It returns how
+	// many; when there were fewer than limit, none is left. Totals, alerts and holds stay as they are. An unknown tenant has
+	// none and is not created.
 	//
 	// What a dropped record counted for is kept for Verify, Rebuild and SetTenant: from then on it counts as if it had
 	// happened in the middle (Period.Middle) of its day, by the calendar that the tenant had when it was dropped. See
 	// Tally.AddTotal.
 	Prune(ctx context.Context, tenantID string, before time.Time, limit int) (int, error)
 
-	// Verify adds up a tenant's records, and what dropped ones counted for, in one snapshot and returns every difference to its totals, none when all is
-	// well. It reads the tenant's whole ledger.
+	// Verify adds up a tenant's records, and what dropped ones counted for, in one snapshot and returns every difference to
+	// its totals, none when all is well. It reads the tenant's whole ledger.
 	Verify(ctx context.Context, tenantID string) ([]Drift, error)
 
 	// Rebuild makes a tenant's totals anew from its records and from what dropped ones counted for, in one transaction.
