@@ -23,6 +23,7 @@ func ratePromises() []promise {
 		{"alerts of a verdict are raised once, whether the hold is taken or not", verdictAlerts},
 		{"racing holds of several handles take from an arrival one after the other", racingRates},
 		{"what holds add up to follows each hold, settlement, release and expiry", heldFollows},
+		{"a clock that is behind sees the holds that have expired by another's", heldByClocks},
 		{"a sum of holds past an int64 stays at the largest and comes down again", heldSaturates},
 	}
 }
@@ -252,6 +253,22 @@ func heldFollows(t *testing.T, l *ledger) {
 	l.must("Release", l.Release(t.Context(), now, acme, "two", keep))
 	decides(now, &eight)
 	decides(noon().Add(3 * time.Hour))
+}
+
+// heldByClocks asks one handle, which remembers what it has seen, by clocks that differ.
+func heldByClocks(t *testing.T, l *ledger) {
+	one, two := hold(acme, "one", noon(), time.Minute, 1), hold(acme, "two", noon(), time.Hour, 2)
+	l.take(noon(), one, two)
+	later := noon().Add(time.Minute)
+	for i, want := range [][]*store.Hold{{&two}, {&one, &two}, {&two}} {
+		now, never := []time.Time{later, noon(), later}[i], hold(acme, "never", noon(), time.Hour, 1)
+		l.decided(now, func(s *store.Standing, _ *store.Hold) store.Verdict {
+			totals, until := heldUp(want)
+			equal(t, "held", ordered(*s).Held, totals)
+			equal(t, "held until", s.HeldUntil, until)
+			return store.Verdict{Refusal: errRefused}
+		}, never)
+	}
 }
 
 func heldSaturates(t *testing.T, l *ledger) {
