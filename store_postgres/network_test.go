@@ -238,6 +238,16 @@ func TestOutcomeThatNobodyCanTell(t *testing.T) {
 	equal(t, "records", direct.ids(acme), []string{"a", "before"})
 }
 
+func TestTransactionThatACrashTookBack(t *testing.T) {
+	t.Parallel()
+	h := newHandle(t)
+	lost := errors.New("connection lost")
+	err := h.resolve(t.Context(), &tx{store: h.Store, number: 1 << 30}, lost) // the server has not given it yet
+	if !errors.Is(err, lost) || errors.Is(err, store.ErrUnknownOutcome) {
+		t.Errorf("error %v, want the first one: nothing was committed", err)
+	}
+}
+
 // TestCrashes stops the server in the midst of many callers, three times, as pg_ctl stop -m immediate does.
 func TestCrashes(t *testing.T) {
 	t.Parallel()

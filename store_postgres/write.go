@@ -183,6 +183,8 @@ func (s *Store) status(ctx context.Context, t *tx) (status string, err error) {
 		}
 		err := committed{s}.GetContext(ctx, &found, selectStatus, t.number, t.witness.tenantID, t.witness.id)
 		switch status = found.Status; {
+		case sqlState(err) == "22023": // a number that is yet to be given: the server crashed and came back without it
+			status = "aborted"
 		case err != nil:
 			return err
 		case status == "in progress":
