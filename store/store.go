@@ -108,9 +108,9 @@ type Store interface {
 	MarkAlert(ctx context.Context, now time.Time, tenantID, id string, status AlertStatus) (Alert, error)
 
 	// Prune moves a tenant's Horizon forward to before, unless it is there or further already, and drops records whose At
-	// lies before the Horizon, with their ids: the oldest first, at most limit of them, in one transaction. It returns how
-	// many; when there were fewer than limit, none is left. Totals, alerts and holds stay as they are. An unknown tenant has
-	// none and is not created.
+	// lies before the Horizon, with their ids: in the order of (At, ID), at most limit of them, in one transaction. It
+	// returns how many; when there were fewer than limit, none is left. Totals, alerts and holds stay as they are. An unknown
+	// tenant has none and is not created.
 	//
 	// What a dropped record counted for is kept for Verify, Rebuild and SetTenant: from then on it counts as if it had
 	// happened in the middle (Period.Middle) of its day, by the calendar that the tenant had when it was dropped. See

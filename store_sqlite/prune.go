@@ -22,7 +22,7 @@ CROSS JOIN usage_records AS r ON r.record = f.record
 WHERE f.tenant = ?1
   AND f.at < ?2
   AND r.tenant = ?1
-ORDER BY f.at, f.record
+ORDER BY f.at, r.id
 LIMIT ?3`
 
 const deletePruned = `

@@ -12,6 +12,7 @@ import (
 func prunePromises() []promise {
 	return []promise{
 		{"pruning drops the oldest records before the horizon with their ids, at most as many as asked for", pruneDrops},
+		{"of records of one instant pruning drops that of the lowest id first", pruneInOrder},
 		{"totals are kept, and verified and rebuilt, in the middle of pruning and after it", pruneKeepsTotals},
 		{"a call before the horizon is refused alone, and one at the horizon is not", pruneRefuses},
 		{"a horizon only moves forward, is every handle's, and outlives all else that is set", pruneHorizon},
@@ -82,6 +83,15 @@ func pruneDrops(t *testing.T, l *ledger) {
 	now := with(call(acme, records[0].ID, noon(), 1), func(r *store.Record) { r.Model = "new" })
 	l.add(noon(), now) // its id is free
 	equal(t, "horizon", l.tenant(acme).Horizon, before)
+}
+
+func pruneInOrder(t *testing.T, l *ledger) {
+	l.add(noon(), call(acme, "b", noon(), 1), call(acme, "ä", noon(), 1), call(acme, "a", noon(), 1), call(acme, "B", noon(), 1))
+	for _, left := range [][]string{{"a", "b", "ä"}, {"b", "ä"}, {"ä"}, nil} {
+		_, err := l.Prune(t.Context(), acme, noon().Add(time.Microsecond), 1)
+		l.must("Prune", err)
+		equal(t, "records", recordIDs(l.records(acme)), left)
+	}
 }
 
 func pruneKeepsTotals(t *testing.T, l *ledger) {
