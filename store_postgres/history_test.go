@@ -28,7 +28,7 @@ func TestSameAnswersAsSQLite(t *testing.T) {
 	}
 	defer lite.Close()
 	dsn, schema := storepostgres.Schema(t)
-	post, err := storepostgres.OpenConfig(t.Context(), dsn, storepostgres.Config{Schema: schema})
+	post, err := storepostgres.OpenConfig(t.Context(), dsn, storepostgres.Config{Schema: schema, BusyTimeout: processLimit})
 	if err != nil {
 		t.Fatal(err)
 	}
