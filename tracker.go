@@ -108,11 +108,17 @@ func New(st store.Store, cfg Config) (*Tracker, error) {
 	}
 	t := &Tracker{store: st, cfg: cfg, standings: &standings{maxAge: cfg.QuotaMaxAge, seed: maphash.MakeSeed()}}
 	t.prices.Store(&bookSet{book: cfg.Prices})
+	writers := 1
+	if several, ok := st.(store.Writers); ok {
+		writers = several.Writers()
+	}
 	t.calls = group.Group[*store.Record, store.Outcome]{
 		Commit: t.commitCalls, Size: recordSize, MaxItems: maxBatch, MaxSize: maxBatchSize,
+		Leaders: writers, Key: func(r *store.Record) string { return r.TenantID },
 	}
 	t.holds = group.Group[pendingHold, struct{}]{
 		Commit: t.commitHolds, Size: func(pendingHold) int { return 0 }, MaxItems: maxBatch, MaxSize: maxBatchSize,
+		Leaders: writers, Key: func(h pendingHold) string { return h.TenantID },
 	}
 	t.alerts = alertQueue{tell: cfg.OnAlert, logger: cfg.Logger}
 	return t, nil

@@ -127,3 +127,10 @@ type Store interface {
 	// Close closes what the store opened. Methods return ErrClosed afterwards. Closing twice is no error.
 	Close() error
 }
+
+// Writers is implemented by stores that gain from several Appends, or several Holds, at the same time. A tracker gives others
+// one batch after the other.
+type Writers interface {
+	// Writers is the most at a time that is of use. Those that are under way together are of different tenants.
+	Writers() int
+}

@@ -22,6 +22,9 @@ var errPanicked = fmt.Errorf("commit panicked: %w", ErrTaken)
 // commits it, hands the lead to the first who queued meanwhile, and gives the others their results. So a lone caller
 // pays one commit and no delay, a thousand callers share one, and no goroutine is ever started.
 //
+// With several Leaders, a crowd of callers is divided: while one batch is being committed, another is taken of those whose
+// items have other keys, so that the two do not wait for each other where what is committed is locked by key.
+//
 // The fields are set before the first Do. A Group is safe for concurrent use.
 type Group[In, Out any] struct {
 	// Commit commits a batch and returns one result for each item.
@@ -31,11 +34,20 @@ type Group[In, Out any] struct {
 	Size     func(In) int
 	MaxItems int
 	MaxSize  int
+	// Leaders is how many batches may be committed at the same time; 0 is one. If there are several, no two of them have
+	// items of the same Key.
+	Leaders int
+	Key     func(In) string
 
 	mu      sync.Mutex
 	queue   []*waiter[In, Out]
-	leading bool
+	leading int
+	taken   int                         // items in the batches that are being committed
+	busy    map[string]*waiter[In, Out] // their keys, and those of leaders that have yet to take theirs, by leader
 }
+
+// share is the least that is left for another leader: for fewer, a commit of their own is not worth its cost.
+const share = 16
 
 // Result is what became of an item.
 type Result[Out any] struct {
@@ -56,9 +68,7 @@ func (g *Group[In, Out]) Do(ctx context.Context, item In) (Out, error) {
 	w := &waiter[In, Out]{item: item}
 	g.mu.Lock()
 	g.queue = append(g.queue, w)
-	lead := !g.leading
-	g.leading = true
-	w.lead = lead
+	lead := g.mayLead() && g.appoint(w)
 	if !lead {
 		w.wake = make(chan struct{}, 1)
 	}
@@ -75,9 +85,40 @@ func (g *Group[In, Out]) Do(ctx context.Context, item In) (Out, error) {
 		}
 	}
 	if w.lead {
-		g.leadBatch()
+		g.leadBatch(w)
 	}
 	return w.Out, w.Err
+}
+
+// mayLead reports whether there is a batch to be led by somebody more.
+func (g *Group[In, Out]) mayLead() bool {
+	return g.leading == 0 && len(g.queue) > 0 || g.leading < g.Leaders && len(g.queue) >= share
+}
+
+// appoint makes a waiter a leader, unless an item with its key is being committed.
+func (g *Group[In, Out]) appoint(w *waiter[In, Out]) bool {
+	if !g.claim(w, w) {
+		return false
+	}
+	w.lead = true
+	g.leading++
+	return true
+}
+
+// claim reports whether a leader's batch may have an item: no other batch has its key.
+func (g *Group[In, Out]) claim(w, leader *waiter[In, Out]) bool {
+	if g.Leaders <= 1 {
+		return true
+	}
+	key := g.Key(w.item)
+	if other := g.busy[key]; other != nil && other != leader {
+		return false
+	}
+	if g.busy == nil {
+		g.busy = make(map[string]*waiter[In, Out])
+	}
+	g.busy[key] = leader
+	return true
 }
 
 // leave takes a waiter out of the queue. It returns nil when the waiter has been given the lead or its result.
@@ -96,12 +137,12 @@ func (g *Group[In, Out]) leave(w *waiter[In, Out]) error {
 	return ErrTaken
 }
 
-// leadBatch commits the head of the queue, in which the leader is the first.
-func (g *Group[In, Out]) leadBatch() {
+// leadBatch commits the leader's item with others of the queue.
+func (g *Group[In, Out]) leadBatch(leader *waiter[In, Out]) {
 	g.gather()
-	batch := g.take()
+	batch := g.take(leader)
 	defer func() { // also when Commit panics: nobody may be left waiting
-		g.handOver()
+		g.handOver(batch)
 		for _, w := range batch[1:] {
 			w.wake <- struct{}{}
 		}
@@ -133,29 +174,54 @@ func (g *Group[In, Out]) gather() {
 	}
 }
 
-func (g *Group[In, Out]) take() []*waiter[In, Out] {
+// take takes a batch out of the queue: the leader, and then as many as may come with it, in order. It leaves the others
+// their share, but for items of keys that it has already, which could not be committed meanwhile.
+func (g *Group[In, Out]) take(leader *waiter[In, Out]) []*waiter[In, Out] {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	n, size := 0, 0
-	for n < len(g.queue) && n < g.MaxItems {
-		size += g.Size(g.queue[n].item)
-		if n > 0 && size > g.MaxSize {
-			break
-		}
-		n++
+	fair := g.MaxItems
+	if g.Leaders > 1 {
+		fair = max(share, (len(g.queue)+g.taken+g.Leaders-1)/g.Leaders)
 	}
-	batch := g.queue[:n:n]
-	g.queue = g.queue[n:]
+	batch, left, size := []*waiter[In, Out]{leader}, g.queue[:0], g.Size(leader.item)
+	full := false
+	for _, w := range g.queue {
+		if w == leader {
+			continue
+		}
+		if more := g.Size(w.item); !full && len(batch) < g.MaxItems && size+more <= g.MaxSize {
+			if !w.lead && (len(batch) < fair || g.busy[g.Key(w.item)] == leader) && g.claim(w, leader) {
+				batch, size = append(batch, w), size+more
+				continue
+			}
+		} else {
+			full = true
+		}
+		left = append(left, w)
+	}
+	clear(g.queue[len(left):])
+	g.queue = left
+	g.taken += len(batch)
 	return batch
 }
 
-func (g *Group[In, Out]) handOver() {
+// handOver ends a batch, and has the next one led by the first who can.
+func (g *Group[In, Out]) handOver(batch []*waiter[In, Out]) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.queue) == 0 {
-		g.leading, g.queue = false, nil
-		return
+	g.leading--
+	g.taken -= len(batch)
+	if g.Leaders > 1 {
+		for _, w := range batch {
+			delete(g.busy, g.Key(w.item))
+		}
 	}
-	g.queue[0].lead = true
-	g.queue[0].wake <- struct{}{}
+	for _, w := range g.queue {
+		if !g.mayLead() {
+			return
+		}
+		if !w.lead && g.appoint(w) {
+			w.wake <- struct{}{}
+		}
+	}
 }

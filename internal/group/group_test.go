@@ -120,8 +120,9 @@ func TestALoneCallerCommitsAtOnceAndStartsNoGoroutine(t *testing.T) {
 	if after := runtime.NumGoroutine(); after > before {
 		t.Errorf("%d goroutines afterwards, %d before", after, before)
 	}
-	if g.leading || g.queue != nil {
-		t.Errorf("the group is left with leading %v and a queue of %d", g.leading, len(g.queue))
+	if g.leading > 0 || len(g.queue)+len(g.busy)+g.taken > 0 {
+		t.Errorf("the group is left with %d leading, a queue of %d and %d keys and %d items taken", g.leading, len(g.queue),
+			len(g.busy), g.taken)
 	}
 }
 
@@ -334,15 +335,84 @@ func TestACommitThatForgetsAResultIsNoSuccess(t *testing.T) {
 	}
 }
 
+// divided is a bench whose items have the key of their tens, with two leaders.
+func divided() *bench {
+	b := newBench(1000, 1_000_000)
+	b.Leaders, b.Key = 2, func(n int) string { return fmt.Sprint(n / 10) }
+	return b
+}
+
+func TestACrowdIsDividedAmongLeadersByKey(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := divided()
+		b.do(t, 0)
+		var items []int
+		for n := range 40 {
+			items = append(items, 10+10*n)
+			b.do(t, items[n]) // the sixteenth makes a crowd, and leads with those before it
+		}
+		b.wantBatches(t, []int{0}, append([]int{160}, items[:15]...))
+		b.let() // of the first one, and then half of all that are there are taken
+		b.wantBatches(t, []int{0}, append([]int{160}, items[:15]...), items[16:36])
+		b.let()
+		b.let()
+		b.wantBatches(t, []int{0}, append([]int{160}, items[:15]...), items[16:36], items[36:])
+		b.let()
+	})
+}
+
+func TestItemsOfOneKeyAreNotDivided(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := divided()
+		first := b.do(t, 0)
+		for n := range 60 {
+			b.do(t, n%10)
+		}
+		if len(b.batches) != 1 {
+			t.Fatalf("batches %v, want one", b.batches)
+		}
+		b.let()
+		first.want(t, 0)
+		if len(b.batches) != 2 || len(b.batches[1]) != 60 {
+			t.Errorf("batches %v, want one of all others", b.batches[1:])
+		}
+		b.let()
+	})
+}
+
 func TestAThousandCallersAtRandom(t *testing.T) {
 	t.Parallel()
+	for leaders := range 4 {
+		t.Run(fmt.Sprint(leaders, " leaders"), func(t *testing.T) {
+			t.Parallel()
+			callAtRandom(t, leaders)
+		})
+	}
+}
+
+func callAtRandom(t *testing.T, leaders int) {
 	const callers, each = 1000, 5
 	var committed [callers * each]atomic.Int32
-	var busy atomic.Bool
+	const keys = 20
+	key := func(n int) int { return n * n % keys }
+	var busy atomic.Int32
+	var busyKeys [keys]atomic.Int32
 	g := Group[int, int]{
+		Leaders: leaders, Key: func(n int) string { return fmt.Sprint(key(n)) },
 		Commit: func(batch []int) []Result[int] {
-			if !busy.CompareAndSwap(false, true) {
-				t.Error("two commits at once")
+			if at := busy.Add(1); int(at) > max(1, leaders) {
+				t.Errorf("%d commits at once", at)
+			}
+			own := make(map[int]bool)
+			for _, n := range batch {
+				own[key(n)] = true
+			}
+			for k := range own {
+				if busyKeys[k].Add(1) > 1 {
+					t.Errorf("two commits of key %d at once", k)
+				}
 			}
 			if len(batch) > 64 {
 				t.Errorf("a batch of %d", len(batch))
@@ -353,7 +423,10 @@ func TestAThousandCallersAtRandom(t *testing.T) {
 					runtime.Gosched()
 				}
 			}
-			busy.Store(false)
+			for k := range own {
+				busyKeys[k].Add(-1)
+			}
+			busy.Add(-1)
 			return doubled(batch)
 		},
 		Size: func(int) int { return 1 }, MaxItems: 64, MaxSize: 1000,
@@ -388,7 +461,8 @@ func TestAThousandCallersAtRandom(t *testing.T) {
 			t.Errorf("item %d was committed %d times", n, times)
 		}
 	}
-	if g.leading || len(g.queue) > 0 {
-		t.Errorf("the group is left with leading %v and a queue of %d", g.leading, len(g.queue))
+	if g.leading > 0 || len(g.queue)+len(g.busy)+g.taken > 0 {
+		t.Errorf("the group is left with %d leading, a queue of %d and %d keys and %d items taken", g.leading, len(g.queue),
+			len(g.busy), g.taken)
 	}
 }
