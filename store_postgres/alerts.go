@@ -73,9 +73,6 @@ func (t *tx) judge(ctx context.Context, tenants []judged, judge store.Judge) (ra
 			asked = append(asked, alertAsked{alert.Raise(j.tenant.row.ID, t.now), i})
 		}
 	}
-	if err := t.writeArrivals(ctx); err != nil {
-		return nil, err
-	}
 	return t.raise(ctx, asked, len(tenants))
 }
 
@@ -184,26 +181,6 @@ func selectAlertsBetween(ctx context.Context, q queryer, tenants []string, end t
 	return alerts, nil
 }
 
-// loadAlerts reads the alerts of the tenants whose alerts are not remembered, or only from a later instant on.
-func (t *tx) loadAlerts(ctx context.Context) error {
-	var tenants []string
-	for id, n := range t.tenants {
-		if !n.read.alerts || t.now.Before(n.alertsFrom) {
-			n.alerts, n.alertsFrom, n.read.alerts = nil, t.now, true
-			tenants = append(tenants, id)
-		}
-	}
-	if len(tenants) == 0 {
-		return nil
-	}
-	alerts, err := selectAlertsBetween(ctx, t, tenants, t.now, sql.NullTime{})
-	for _, a := range alerts {
-		n := t.tenants[a.TenantID]
-		n.alerts = append(n.alerts, a)
-	}
-	return err
-}
-
 const selectAlerts = `
 SELECT tenant, id, number, kind, provider, model, meter, per, max, percent, period_start, period_end, used, preexisting,
        reason, status, raised_at, sent_at, acknowledged_at, resolved_at, claimed_until
@@ -268,32 +245,39 @@ RETURNING a.tenant, a.id, a.number, a.kind, a.provider, a.model, a.meter, a.per,
 // ClaimAlerts implements store.Store. It looks for alerts first and then locks their tenants, as every writer does before
 // it changes anything; what another has claimed meanwhile is left to that one.
 func (s *Store) ClaimAlerts(ctx context.Context, now time.Time, lease time.Duration, limit int) (alerts []store.Alert, err error) {
-	err = s.write(ctx, "claim alerts", now, func(t *tx) error {
-		alerts = nil
-		var pending []struct{ Tenant, ID string }
-		if err := t.SelectContext(ctx, &pending, selectPending, now, limit); err != nil || len(pending) == 0 {
+	for {
+		var tenants, ids []string
+		err := s.read(ctx, "claim alerts", func(q queryer) (err error) {
+			tenants, ids, err = pending(ctx, q, now, limit)
 			return err
-		}
-		tenants, ids := make([]string, len(pending)), make([]string, len(pending))
-		for i, p := range pending {
-			tenants[i], ids[i] = p.Tenant, p.ID
-		}
-		if err := t.lock(ctx, tenants, false); err != nil {
-			return err
+		})
+		if err != nil || len(ids) == 0 {
+			return nil, err
 		}
 		var rows []alertRow
-		if err := t.SelectContext(ctx, &rows, claimAlerts, tenants, ids, now.Add(lease), now); err != nil {
-			return err
+		err = s.write(ctx, change{op: "claim alerts", now: now, tenants: tenants, apply: func(t *tx) error {
+			t.forgetAlerts()
+			rows = nil
+			return t.SelectContext(ctx, &rows, claimAlerts, tenants, ids, now.Add(lease), now)
+		}})
+		if err != nil {
+			return nil, err
 		}
-		if len(rows) == 0 {
-			return errAgain // there may be others
+		if alerts = alertsOf(rows); len(alerts) > 0 { // else there may be others
+			store.SortAlerts(alerts)
+			return alerts, nil
 		}
-		alerts = alertsOf(rows)
-		store.SortAlerts(alerts)
-		t.forgetAlerts()
-		return nil
-	}, nil)
-	return alerts, err
+	}
+}
+
+// pending returns alerts that are to be sent and that nobody has claimed.
+func pending(ctx context.Context, q queryer, now time.Time, limit int) (tenants, ids []string, err error) {
+	var rows []struct{ Tenant, ID string }
+	err = q.SelectContext(ctx, &rows, selectPending, now, limit)
+	for _, row := range rows {
+		tenants, ids = append(tenants, row.Tenant), append(ids, row.ID)
+	}
+	return tenants, ids, err
 }
 
 // forgetAlerts makes the tenants' alerts be read again: their rows have changed.
@@ -323,17 +307,13 @@ WHERE tenant = $1
 func (s *Store) MarkAlert(
 	ctx context.Context, now time.Time, tenantID, id string, status store.AlertStatus,
 ) (alert store.Alert, err error) {
-	err = s.write(ctx, "mark alert", now, func(t *tx) error {
-		n, err := t.lockOne(ctx, tenantID, false)
-		if err != nil {
-			return err
-		}
-		if n == nil {
+	apply := func(t *tx) error {
+		if len(t.tenants) == 0 {
 			return store.ErrNotFound
 		}
 		t.forgetAlerts()
 		var row alertRow
-		err = t.GetContext(ctx, &row, selectAlert, tenantID, id)
+		err := t.GetContext(ctx, &row, selectAlert, tenantID, id)
 		if errors.Is(err, sql.ErrNoRows) {
 			return store.ErrNotFound
 		}
@@ -348,6 +328,7 @@ func (s *Store) MarkAlert(
 		_, err = t.ExecContext(ctx, updateAlert, tenantID, id, string(alert.Status),
 			timestamp(alert.SentAt), timestamp(alert.AcknowledgedAt), timestamp(alert.ResolvedAt))
 		return err
-	}, nil)
+	}
+	err = s.write(ctx, change{op: "mark alert", now: now, tenants: []string{tenantID}, apply: apply})
 	return alert, err
 }

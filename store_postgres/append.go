@@ -11,8 +11,10 @@ import (
 	"github.com/acf68eca/usage/store"
 )
 
-// Append implements store.Store. A batch is few round trips, however many records and tenants it has: lock the tenants,
-// write everything in one statement, commit; what the process does not remember of the tenants is read in between.
+// Writers implements store.Writers: while the server writes one batch and syncs it, another can be prepared and sent.
+func (s *Store) Writers() int { return 2 }
+
+// Append implements store.Store. A batch is one round trip, or a few, however many records and tenants it has: see tx.
 func (s *Store) Append(ctx context.Context, now time.Time, records []*store.Record, judge store.Judge) ([]store.Outcome, error) {
 	if len(records) == 0 {
 		return nil, s.ready(ctx, "append")
@@ -36,14 +38,11 @@ func (s *Store) Append(ctx context.Context, now time.Time, records []*store.Reco
 		}
 		return s.makePartitions(ctx, now, records)
 	}
-	b.looking = s.replaying.Load()
 	write := func() error {
-		return s.write(ctx, "append", now, func(t *tx) error {
-			if err := t.lock(ctx, tenants, true); err != nil {
-				return err
-			}
-			return t.append(ctx, b, judge)
-		}, prepare)
+		return s.write(ctx, change{
+			op: "append", now: now, tenants: tenants, create: true, quick: !s.replaying.Load(), prepare: prepare,
+			apply: func(t *tx) error { return t.append(ctx, b, judge) },
+		})
 	}
 	err := write()
 	if lacksPartition(err) { // somebody took it away
@@ -64,9 +63,6 @@ type batch struct {
 	// instants are when each tenant's records happened, one for each period or more.
 	instants map[string][]time.Time
 	outcomes []store.Outcome
-	// looking says that the ledger is to be asked first which of the records it has. Mostly it has none, so that is found
-	// out by inserting them, and the transaction is begun anew if it has some.
-	looking bool
 }
 
 func byTenant(records []*store.Record) []int {
@@ -89,9 +85,6 @@ func (b *batch) instant(tenantID string, at time.Time) {
 
 // append adds the records of a batch.
 func (t *tx) append(ctx context.Context, b *batch, judge store.Judge) error {
-	if err := t.load(ctx, b.instants); err != nil {
-		return err
-	}
 	a, err := t.newAdder(ctx, b)
 	if err != nil {
 		return err
@@ -108,20 +101,8 @@ func (t *tx) append(ctx context.Context, b *batch, judge store.Judge) error {
 	if len(changed) == 0 {
 		return nil
 	}
-	inserted, err := t.insertRecords(ctx, changed)
-	if err != nil {
-		return err
-	}
-	if inserted < len(changed) {
-		if b.looking {
-			return errDetached
-		}
-		b.looking = true
-		return errAgain
-	}
-	if err := t.settle(ctx, changed); err != nil {
-		return err
-	}
+	t.writes.records = changed
+	t.settle(changed)
 	return t.judgeBatch(ctx, b, changed, last, judge)
 }
 
@@ -160,7 +141,6 @@ func (t *tx) judgeBatch(ctx context.Context, b *batch, changed []*store.Record, 
 // adder takes the records of a batch in order.
 type adder struct {
 	*tx
-	batch *batch
 	// known are the records that the ledger is known to have, those added before in this batch among them.
 	known map[recordKey]*store.Record
 	holds map[holdKey]*holdRow
@@ -168,44 +148,52 @@ type adder struct {
 	duplicates bool
 }
 
-func (t *tx) newAdder(ctx context.Context, b *batch) (a *adder, err error) {
+// newAdder reads what has to be known of the batch.
+func (t *tx) newAdder(ctx context.Context, b *batch) (*adder, error) {
 	b.outcomes = make([]store.Outcome, len(b.records))
-	a = &adder{tx: t, batch: b, known: make(map[recordKey]*store.Record, len(b.records))}
-	if b.looking {
-		if a.known, err = t.existing(ctx, b.records); err != nil {
-			return nil, err
-		}
+	a := &adder{tx: t, known: make(map[recordKey]*store.Record, len(b.records))}
+	var stored []recordRow
+	var held []holdRow
+	if !t.quick {
+		t.queueExisting(&stored, b.records)
+		t.queueHolds(&held, namedHolds(b.records))
 	}
-	a.holds, err = t.namedHolds(ctx, b.records)
+	if err := t.load(ctx, b.instants); err != nil {
+		return nil, err
+	}
+	if t.quick {
+		return a, a.nameLiveHolds(b.records)
+	}
+	records, err := t.store.records(ctx, t, stored)
+	for i := range records {
+		a.known[recordKey{records[i].TenantID, records[i].ID}] = &records[i]
+	}
+	a.holds = holdsByKey(held)
 	return a, err
 }
 
-// namedHolds returns the holds that records name: those that are live are remembered, and the others are asked for.
-func (t *tx) namedHolds(ctx context.Context, records []*store.Record) (map[holdKey]*holdRow, error) {
-	named := make(map[holdKey]bool)
-	for i := range records {
-		if records[i].HoldID != "" {
-			named[holdKey{records[i].TenantID, records[i].HoldID}] = true
+// namedHolds are the identities of the holds that records name.
+func namedHolds(records []*store.Record) (keys []holdKey) {
+	for _, r := range records {
+		if r.HoldID != "" {
+			keys = append(keys, holdKey{r.TenantID, r.HoldID})
 		}
 	}
-	if len(named) == 0 {
-		return nil, nil
-	}
-	live := make(map[holdKey]*holdRow, len(named))
-	var others []holdKey
-	for key := range named {
-		if n := t.tenants[key.tenantID]; n != nil && n.holds.byID[key.id] != nil {
-			h := n.holds.byID[key.id]
-			live[key] = &holdRow{Picods: int64(h.Cost), ExpiresAt: h.ExpiresAt}
-		} else {
-			others = append(others, key)
+	return keys
+}
+
+// nameLiveHolds finds the holds that records name among those that are live, and asks for no others.
+func (a *adder) nameLiveHolds(records []*store.Record) error {
+	named := namedHolds(records)
+	a.holds = make(map[holdKey]*holdRow, len(named))
+	for _, key := range named {
+		h := a.tenants[key.tenantID].holds.byID[key.id]
+		if h == nil {
+			return errAsk
 		}
+		a.holds[key] = &holdRow{Picods: int64(h.Cost), ExpiresAt: h.ExpiresAt}
 	}
-	rows, err := t.getHolds(ctx, others)
-	for key, row := range rows {
-		live[key] = row
-	}
-	return live, err
+	return nil
 }
 
 // add takes one record. The error is for the whole transaction, the outcome's for the record.
@@ -248,9 +236,8 @@ func compare(stored, r *store.Record) store.Outcome {
 
 // refuse refuses a record, unless it may be in the ledger already, where nothing of this would matter.
 func (a *adder) refuse(r *store.Record, err error) (store.Outcome, error) {
-	if !a.batch.looking {
-		a.batch.looking = true
-		return store.Outcome{}, errAgain
+	if a.quick {
+		return store.Outcome{}, errAsk
 	}
 	return refuse(r, err)
 }

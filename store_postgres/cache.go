@@ -3,6 +3,7 @@ package storepostgres
 import (
 	"context"
 	"crypto/rand"
+	"database/sql"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -12,35 +13,66 @@ import (
 	"github.com/acf68eca/usage/store"
 )
 
-// cache is what this process remembers of tenants: their rows and standings as its last transaction left them. Each
-// transaction that locks a tenant gives its row a new random version, so an entry is right if, and only if, the version
-// that the next lock finds is the entry's own. A transaction takes the entries of its tenants out, changes them, and
-// puts them back before it commits: if the commit fails, no lock will ever find their version.
+// cache is what this process remembers of tenants: their rows and standings as its last transaction left them. An entry is
+// right if, and only if, the tenant's row has the version that it was given then: see tx.
 //
-// It is safe for concurrent use; an entry has one owner at a time.
+// A transaction claims its tenants, so that it has their entries to itself until it has ended, and changes them. Only one
+// that has committed puts them back. It is safe for concurrent use.
 type cache struct {
 	mu      sync.Mutex
 	tenants map[string]*tenant
+	claims  map[string]*claim
+}
+
+// claim is what a transaction works on.
+type claim struct {
+	ids     []string
+	tenants map[string]*tenant // those that are remembered
+	ended   chan struct{}
 }
 
 // maxTenants bounds the tenants in the cache; a standing is a few kilobytes.
 const maxTenants = 8192
 
-func newCache() *cache { return &cache{tenants: make(map[string]*tenant)} }
-
-// take takes a tenant out if its entry is of this version, and returns nil if not.
-func (c *cache) take(id string, version int64) *tenant {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	n := c.tenants[id]
-	if n == nil || n.version != version {
-		return nil
-	}
-	delete(c.tenants, id)
-	return n
+func newCache() *cache {
+	return &cache{tenants: make(map[string]*tenant), claims: make(map[string]*claim)}
 }
 
-func (c *cache) put(tenants map[string]*tenant) {
+// claim waits until no other transaction works on any of the tenants. It claims them in order, so that two never wait for
+// each other.
+func (c *cache) claim(ctx context.Context, ids []string) (*claim, error) {
+	own := &claim{ids: ids, tenants: make(map[string]*tenant, len(ids)), ended: make(chan struct{})}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, id := range ids {
+		for other := c.claims[id]; other != nil; other = c.claims[id] {
+			c.mu.Unlock()
+			var err error
+			select {
+			case <-other.ended:
+			case <-ctx.Done():
+				err = ctx.Err()
+			}
+			c.mu.Lock()
+			if err != nil {
+				own.ids = ids[:i]
+				c.end(own)
+				return nil, err
+			}
+		}
+		c.claims[id] = own
+	}
+	for _, id := range ids {
+		if n := c.tenants[id]; n != nil {
+			own.tenants[id] = n
+			delete(c.tenants, id)
+		}
+	}
+	return own, nil
+}
+
+// release ends a claim and remembers the tenants, unless their rows were changed in other ways than they were.
+func (c *cache) release(own *claim, tenants map[string]*tenant) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for id, n := range tenants {
@@ -51,6 +83,21 @@ func (c *cache) put(tenants map[string]*tenant) {
 			c.tenants[id] = n
 		}
 	}
+	c.end(own)
+}
+
+func (c *cache) end(own *claim) {
+	for _, id := range own.ids {
+		delete(c.claims, id)
+	}
+	close(own.ended)
+}
+
+// forget forgets all tenants that no transaction works on.
+func (c *cache) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.tenants)
 }
 
 // newVersion returns a number that nobody else will draw. It is not 0, which no entry has.
@@ -208,9 +255,62 @@ func (n *tenant) trim() {
 }
 
 // load reads what is not remembered of the tenants that are locked: the totals of the periods of now and of the given
-// instants of each, the live holds, the arrivals and the current alerts. It reads each kind for all tenants at once.
+// instants of each, the live holds, the arrivals and the current alerts. It reads all of it, and what is queued already, in
+// one round trip.
 func (t *tx) load(ctx context.Context, instants map[string][]time.Time) error {
-	var months, days []periodKey
+	t.changing = true
+	months, days := t.missingPeriods(instants)
+	holders, limited, alerted := t.missingHolds(), t.missingArrivals(), t.missingAlerts()
+	if t.quick {
+		if len(months)+len(days)+len(holders)+len(limited)+len(alerted) > 0 {
+			return errAsk
+		}
+		return nil
+	}
+	var monthRows []monthRow
+	var dayRows []dayRow
+	var holdRows []holdRow
+	var arrivalRows []arrivalRow
+	var alertRows []alertRow
+	if len(months) > 0 {
+		tenants, starts := lists(months)
+		t.queue(&monthRows, selectMonthsOf, tenants, starts)
+	}
+	if len(days) > 0 {
+		tenants, starts := lists(days)
+		t.queue(&dayRows, selectDaysOf, tenants, starts)
+	}
+	if len(holders) > 0 {
+		t.queue(&holdRows, selectOpenHolds, holders, t.now)
+	}
+	if len(limited) > 0 {
+		t.queue(&arrivalRows, selectTenantArrivals, limited)
+	}
+	if len(alerted) > 0 {
+		t.queue(&alertRows, selectTenantAlerts, alerted, t.now, sql.NullTime{})
+	}
+	if err := t.send(ctx); err != nil {
+		return err
+	}
+	if err := t.putMonths(ctx, monthRows); err != nil {
+		return err
+	}
+	if err := t.putDays(ctx, days, dayRows); err != nil {
+		return err
+	}
+	for i := range arrivalRows {
+		n := t.tenants[arrivalRows[i].Tenant]
+		n.arrivals = append(n.arrivals, arrivalRows[i].arrival())
+	}
+	for i := range alertRows {
+		n := t.tenants[alertRows[i].Tenant]
+		n.alerts = append(n.alerts, alertRows[i].alert())
+	}
+	return t.putHolds(ctx, holdRows)
+}
+
+// missingPeriods are the months and days, of now and of the instants, that are not remembered.
+func (t *tx) missingPeriods(instants map[string][]time.Time) (months, days []periodKey) {
 	for id, n := range t.tenants {
 		n.trim()
 		for _, at := range append(instants[id], t.now) {
@@ -223,36 +323,35 @@ func (t *tx) load(ctx context.Context, instants map[string][]time.Time) error {
 			}
 		}
 	}
-	if err := t.loadMonths(ctx, months); err != nil {
-		return err
-	}
-	if err := t.loadDays(ctx, days); err != nil {
-		return err
-	}
-	if err := t.loadHolds(ctx); err != nil {
-		return err
-	}
-	if err := t.loadArrivals(ctx); err != nil {
-		return err
-	}
-	return t.loadAlerts(ctx)
+	return months, days
 }
 
-func (t *tx) loadMonths(ctx context.Context, keys []periodKey) error {
-	rows, err := t.store.selectMonths(ctx, t, keys)
-	for _, row := range rows {
-		t.tenants[row.TenantID].months[row.Start.UnixMicro()].add(row)
+// missingAlerts are the tenants whose alerts are not remembered, or only from a later instant on.
+func (t *tx) missingAlerts() (tenants []string) {
+	for id, n := range t.tenants {
+		if !n.read.alerts || t.now.Before(n.alertsFrom) {
+			n.alerts, n.alertsFrom, n.read.alerts = nil, t.now, true
+			tenants = append(tenants, id)
+		}
+	}
+	return tenants
+}
+
+func (t *tx) putMonths(ctx context.Context, rows []monthRow) error {
+	months, err := t.store.months(ctx, t, rows)
+	for _, month := range months {
+		t.tenants[month.TenantID].months[month.Start.UnixMicro()].add(month)
 	}
 	return err
 }
 
-// loadDays reads days that have rows of their own, and takes those that are the last of their month from there.
-func (t *tx) loadDays(ctx context.Context, keys []periodKey) error {
-	rows, err := t.store.selectDays(ctx, t, keys)
+// putDays takes days that have rows of their own, and those that are the last of their month from there.
+func (t *tx) putDays(ctx context.Context, keys []periodKey, rows []dayRow) error {
+	days, err := t.store.totals(ctx, t, store.Day, rows)
 	if err != nil {
 		return err
 	}
-	for _, row := range rows {
+	for _, row := range days {
 		day, _, _ := t.tenants[row.TenantID].dayAt(row.Start)
 		day.add(row)
 	}

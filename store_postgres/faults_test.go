@@ -267,30 +267,45 @@ func TestFaults(t *testing.T) {
 // TestTerminated ends the store's own session in the middle of its transaction, when all is written but the commit.
 func TestTerminated(t *testing.T) {
 	t.Parallel()
-	dsn, schema := Schema(t)
-	h, admin := openStore(t, dsn, Config{Schema: schema}), foreign(t, dsn, schema)
-	h.add(call(acme, "before", noon(), 1))
-	judged := 0
-	outcomes, err := h.Append(t.Context(), noon(), lend(call(acme, "a", noon(), 1)),
-		func(s *store.Standing, _ []*store.Record) store.Judgement {
-			if judged++; judged == 1 {
-				var ended int
-				err := admin.GetContext(t.Context(), &ended, `SELECT count(pg_terminate_backend(l.pid)) FROM pg_locks AS l
-					WHERE l.relation = 'usage_keys'::regclass AND l.mode = 'RowExclusiveLock'`)
-				if err != nil || ended == 0 {
-					t.Errorf("ended %d sessions: %v", ended, err)
+	for _, alone := range []bool{true, false} {
+		t.Run(fmt.Sprintf("quick transaction: %v", alone), func(t *testing.T) {
+			t.Parallel()
+			dsn, schema := Schema(t)
+			h, admin := openStore(t, dsn, Config{Schema: schema}), foreign(t, dsn, schema)
+			h.add(call(acme, "before", noon(), 1))
+			const lock = 7245103
+			exec(t, admin, fmt.Sprintf(`CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
+				$$ BEGIN PERFORM pg_advisory_xact_lock(%d); RETURN NULL; END $$`, lock),
+				"CREATE TRIGGER wait AFTER INSERT ON usage_keys FOR EACH STATEMENT EXECUTE FUNCTION wait()")
+			blocker := admin.MustBegin()
+			exec(t, blocker, fmt.Sprintf("SELECT pg_advisory_xact_lock(%d)", lock))
+			h.alone.Store(alone)
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				outcomes, err := h.try(call(acme, "a", noon(), 1))
+				if err != nil || outcomes[0].Err != nil || outcomes[0].Duplicate {
+					t.Errorf("%+v, %v, want it tried again", outcomes, err)
 				}
+			}()
+			waiting := func() (ended int) {
+				err := admin.GetContext(t.Context(), &ended, fmt.Sprintf(`SELECT count(pg_terminate_backend(pid)) FROM pg_locks
+					WHERE locktype = 'advisory' AND objid = %d AND NOT granted`, lock))
+				if err != nil {
+					t.Fatal(err)
+				}
+				return ended
 			}
-			if s.MonthTotals[0].Calls != 2 {
-				t.Errorf("judged %d calls, want 2", s.MonthTotals[0].Calls)
+			for waiting() == 0 && !t.Failed() { // asks the server again and again
 			}
-			return store.Judgement{}
+			if err := blocker.Rollback(); err != nil {
+				t.Fatal(err)
+			}
+			<-done
+			equal(t, "records", h.ids(acme), []string{"a", "before"})
+			if drift, err := h.Verify(t.Context(), acme); err != nil || len(drift) > 0 {
+				t.Errorf("drift %v, %v", drift, err)
+			}
 		})
-	if err != nil {
-		t.Fatal(err)
 	}
-	if outcomes[0].Duplicate || judged != 2 {
-		t.Errorf("duplicate %v, judged %d times, want it tried again", outcomes[0].Duplicate, judged)
-	}
-	equal(t, "records", h.ids(acme), []string{"a", "before"})
 }

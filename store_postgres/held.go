@@ -54,21 +54,20 @@ func (l *liveHolds) until() time.Time {
 	return l.queue[0].ExpiresAt
 }
 
-// loadHolds reads the live holds of the tenants whose holds are not remembered. The cache keeps all that were live when it
-// was filled or came later, so an instant before that would miss some: clocks of several hosts differ, and then it is filled
-// again.
-func (t *tx) loadHolds(ctx context.Context) error {
-	var tenants []string
+// missingHolds are the tenants whose live holds are not remembered. The cache keeps all that were live when it was filled or
+// came later, so an instant before that would miss some: clocks of several hosts differ, and then it is filled again.
+func (t *tx) missingHolds() (tenants []string) {
 	for id, n := range t.tenants {
 		if !n.holds.known || t.now.Before(n.holds.from) {
 			n.holds = newLiveHolds(t.now)
 			tenants = append(tenants, id)
 		}
 	}
-	if len(tenants) == 0 {
-		return nil
-	}
-	holds, err := t.store.selectHolds(ctx, t, tenants, t.now)
+	return tenants
+}
+
+func (t *tx) putHolds(ctx context.Context, rows []holdRow) error {
+	holds, err := t.store.holds(ctx, t, rows)
 	for _, h := range holds {
 		t.tenants[h.TenantID].holds.add(h)
 	}

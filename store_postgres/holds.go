@@ -97,7 +97,7 @@ func (s *Store) Hold(
 	if len(holds) == 0 {
 		return nil, s.ready(ctx, "hold")
 	}
-	tenants, looking := make([]string, len(holds)), false
+	tenants := make([]string, len(holds))
 	for i := range holds {
 		tenants[i] = holds[i].TenantID
 	}
@@ -109,38 +109,38 @@ func (s *Store) Hold(
 		}
 		return s.number(ctx, words)
 	}
-	err = s.write(ctx, "hold", now, func(t *tx) error {
-		if err := t.lock(ctx, tenants, true); err != nil {
+	err = s.write(ctx, change{
+		op: "hold", now: now, tenants: tenants, create: true, quick: true, prepare: prepare,
+		apply: func(t *tx) (err error) {
+			outcomes, err = t.hold(ctx, holds, decide)
 			return err
-		}
-		if err := t.load(ctx, nil); err != nil {
-			return err
-		}
-		known := make(map[holdKey]bool)
-		if looking {
-			rows, err := t.getHolds(ctx, keysOf(holds))
-			if err != nil {
-				return err
-			}
-			for key := range rows {
-				known[key] = true
-			}
-		}
-		d := t.decide(holds, known, decide)
-		outcomes = d.outcomes
-		inserted, err := t.insertHolds(ctx, d.taken)
-		if err == nil && inserted < len(d.taken) {
-			looking, err = true, errAgain // an id is taken, which the others have to be decided without
-		}
-		if err != nil {
-			return err
-		}
-		return t.follow(ctx, d)
-	}, prepare)
+		},
+	})
 	if err != nil {
 		return nil, err
 	}
 	return outcomes, nil
+}
+
+// hold takes holds.
+func (t *tx) hold(ctx context.Context, holds []store.Hold, decide store.Decide) ([]store.HoldOutcome, error) {
+	var taken []holdRow
+	if !t.quick {
+		t.queueHolds(&taken, keysOf(holds))
+	}
+	if err := t.load(ctx, nil); err != nil {
+		return nil, err
+	}
+	known := make(map[holdKey]bool, len(taken))
+	for i := range taken {
+		known[holdKey{taken[i].Tenant, taken[i].ID}] = true
+	}
+	outcomes, asked := t.decide(holds, known, decide)
+	raised, err := t.raise(ctx, asked, len(outcomes))
+	for i := range raised {
+		outcomes[i].Alerts = raised[i]
+	}
+	return outcomes, err
 }
 
 func keysOf(holds []store.Hold) []holdKey {
@@ -151,16 +151,11 @@ func keysOf(holds []store.Hold) []holdKey {
 	return keys
 }
 
-// decision is what was decided on holds.
-type decision struct {
-	outcomes []store.HoldOutcome
-	taken    []*store.Hold
-	asked    []alertAsked
-}
-
 // decide asks about each hold in order. known are the ids that are taken.
-func (t *tx) decide(holds []store.Hold, known map[holdKey]bool, decide store.Decide) decision {
-	d := decision{outcomes: make([]store.HoldOutcome, len(holds))}
+func (t *tx) decide(
+	holds []store.Hold, known map[holdKey]bool, decide store.Decide,
+) (outcomes []store.HoldOutcome, alerts []alertAsked) {
+	outcomes = make([]store.HoldOutcome, len(holds))
 	for i := range holds {
 		asked := holds[i]
 		asked.Lines = slices.Clone(asked.Lines)
@@ -168,77 +163,20 @@ func (t *tx) decide(holds []store.Hold, known map[holdKey]bool, decide store.Dec
 		verdict := decide(t.standing(n), &asked)
 		switch {
 		case verdict.Refusal != nil:
-			d.outcomes[i].Err = verdict.Refusal
+			outcomes[i].Err = verdict.Refusal
 		case known[key]:
-			d.outcomes[i].Err = &store.ConflictError{TenantID: asked.TenantID, ID: asked.ID, Field: "ID"}
+			outcomes[i].Err = &store.ConflictError{TenantID: asked.TenantID, ID: asked.ID, Field: "ID"}
 		default:
 			asked.Arrivals = verdict.Arrivals
 			n.holds.add(&asked)
 			t.setArrivals(n, verdict.Arrivals)
-			known[key], d.taken = true, append(d.taken, &asked)
+			known[key], t.writes.holds = true, append(t.writes.holds, &asked)
 		}
 		for _, alert := range verdict.Alerts {
-			d.asked = append(d.asked, alertAsked{alert.Raise(asked.TenantID, t.now), i})
+			alerts = append(alerts, alertAsked{alert.Raise(asked.TenantID, t.now), i})
 		}
 	}
-	return d
-}
-
-// follow stores what follows from holds that are in: the arrivals that they set, and the alerts.
-func (t *tx) follow(ctx context.Context, d decision) error {
-	if err := t.writeArrivals(ctx); err != nil {
-		return err
-	}
-	raised, err := t.raise(ctx, d.asked, len(d.outcomes))
-	for i := range raised {
-		d.outcomes[i].Alerts = raised[i]
-	}
-	return err
-}
-
-const insertHolds = `
-INSERT INTO usage_holds (tenant, id, model, lines, cost, owner, created_at, expires_at, arrivals)
-SELECT g.tenant, g.id, g.model, g.lines, g.picodollars * 0.000000000001, g.owner, g.created_at, g.expires_at,
-       NULLIF(g.arrivals, '')::jsonb
-FROM unnest($1::text[], $2::text[], $3::integer[], $4::bytea[], $5::bigint[], $6::text[], $7::timestamptz[],
-            $8::timestamptz[], $9::text[])
-	AS g (tenant, id, model, lines, picodollars, owner, created_at, expires_at, arrivals)
-ON CONFLICT DO NOTHING`
-
-// insertHolds returns how many were inserted: those whose ids were not taken.
-func (t *tx) insertHolds(ctx context.Context, holds []*store.Hold) (int, error) {
-	if len(holds) == 0 {
-		return 0, nil
-	}
-	var tenants, ids, owners, arrivals []string
-	var models []int32
-	var packed [][]byte
-	var picods []int64
-	var created, expires []time.Time
-	for _, h := range holds {
-		model, ok := t.store.dictionary.modelNumber(modelName{h.Provider, h.Model})
-		if !ok {
-			return 0, unnumbered(h.Model)
-		}
-		lines, err := t.store.packLines(h.Lines)
-		if err != nil {
-			return 0, err
-		}
-		set, err := packArrivals(h.Arrivals)
-		if err != nil {
-			return 0, err
-		}
-		tenants, ids, owners = append(tenants, h.TenantID), append(ids, h.ID), append(owners, h.Owner)
-		models, packed, picods = append(models, model), append(packed, lines), append(picods, int64(h.Cost))
-		created, expires, arrivals = append(created, h.CreatedAt), append(expires, h.ExpiresAt), append(arrivals, set)
-	}
-	t.witness = recordKey{holds[0].TenantID, holds[0].ID}
-	result, err := t.ExecContext(ctx, insertHolds, tenants, ids, models, packed, picods, owners, created, expires, arrivals)
-	if err != nil {
-		return 0, err
-	}
-	rows, err := result.RowsAffected()
-	return int(rows), err
+	return outcomes, alerts
 }
 
 const selectHoldsByID = `
@@ -252,22 +190,24 @@ CROSS JOIN LATERAL (
 	  AND id = g.id
 	OFFSET 0) AS h`
 
-// getHolds returns the holds of these identities, whatever became of them.
-func (t *tx) getHolds(ctx context.Context, keys []holdKey) (map[holdKey]*holdRow, error) {
-	found := make(map[holdKey]*holdRow, len(keys))
+// queueHolds asks for the holds of these identities, whatever became of them.
+func (t *tx) queueHolds(rows *[]holdRow, keys []holdKey) {
 	if len(keys) == 0 {
-		return found, nil
+		return
 	}
 	tenants, ids := make([]string, len(keys)), make([]string, len(keys))
 	for i, key := range keys {
 		tenants[i], ids[i] = key.tenantID, key.id
 	}
-	var rows []holdRow
-	err := t.SelectContext(ctx, &rows, selectHoldsByID, tenants, ids)
+	t.queue(rows, selectHoldsByID, tenants, ids)
+}
+
+func holdsByKey(rows []holdRow) map[holdKey]*holdRow {
+	found := make(map[holdKey]*holdRow, len(rows))
 	for i := range rows {
 		found[holdKey{rows[i].Tenant, rows[i].ID}] = &rows[i]
 	}
-	return found, err
+	return found
 }
 
 // settlement tells what a record does to the hold that it names, and sets that in the record. row is the hold, nil when
@@ -295,27 +235,13 @@ func (r *holdRow) overage(cost store.Money) store.Money {
 	return max(0, cost-store.Money(r.Picods))
 }
 
-const updateHoldsSettled = `
-UPDATE usage_holds AS h
-SET record = g.record
-FROM unnest($1::text[], $2::text[], $3::text[]) AS g (tenant, id, record)
-WHERE h.tenant = g.tenant
-  AND h.id = g.id`
-
 // settle settles the holds of records that are in.
-func (t *tx) settle(ctx context.Context, added []*store.Record) error {
-	var tenants, ids, records []string
+func (t *tx) settle(added []*store.Record) {
 	for _, r := range added {
 		if r.Settlement == store.Settled {
-			tenants, ids, records = append(tenants, r.TenantID), append(ids, r.HoldID), append(records, r.ID)
 			t.tenants[r.TenantID].holds.drop(r.HoldID)
 		}
 	}
-	if len(ids) == 0 {
-		return nil
-	}
-	_, err := t.ExecContext(ctx, updateHoldsSettled, tenants, ids, records)
-	return err
 }
 
 const updateHoldReleased = `
@@ -326,43 +252,37 @@ WHERE tenant = $1
 
 // Release implements store.Store.
 func (s *Store) Release(ctx context.Context, now time.Time, tenantID, holdID string, refund store.Refund) error {
-	return s.write(ctx, "release", now, func(t *tx) error {
-		n, err := t.lockOne(ctx, tenantID, false)
-		if err != nil {
-			return err
-		}
-		if n == nil {
+	apply := func(t *tx) error {
+		if len(t.tenants) == 0 {
 			return store.ErrNotFound
 		}
-		rows, err := t.getHolds(ctx, []holdKey{{tenantID, holdID}})
-		row := rows[holdKey{tenantID, holdID}]
-		switch {
-		case err != nil:
+		var rows []holdRow
+		t.queueHolds(&rows, []holdKey{{tenantID, holdID}})
+		if err := t.load(ctx, nil); err != nil {
 			return err
-		case row == nil:
+		}
+		if len(rows) == 0 {
 			return store.ErrNotFound
-		case row.Record != "":
-			return &store.HoldError{TenantID: tenantID, HoldID: holdID, RecordID: row.Record}
-		case row.Released || !now.Before(row.ExpiresAt):
-			return nil // one that has expired stays so, and a late record of its call still counts
 		}
-		if err := t.refund(ctx, n, row, refund); err != nil {
-			return err
-		}
-		n.holds.drop(holdID)
-		_, err = t.ExecContext(ctx, updateHoldReleased, tenantID, holdID)
-		return err
-	}, nil)
+		return t.release(ctx, &rows[0], refund)
+	}
+	return s.write(ctx, change{op: "release", now: now, tenants: []string{tenantID}, apply: apply})
 }
 
-func (t *tx) refund(ctx context.Context, n *tenant, row *holdRow, refund store.Refund) error {
+func (t *tx) release(ctx context.Context, row *holdRow, refund store.Refund) error {
+	if row.Record != "" {
+		return &store.HoldError{TenantID: row.Tenant, HoldID: row.ID, RecordID: row.Record}
+	}
+	if row.Released || !t.now.Before(row.ExpiresAt) {
+		return nil // one that has expired stays so, and a late record of its call still counts
+	}
 	holds, err := t.store.holds(ctx, t, []holdRow{*row})
 	if err != nil {
 		return err
 	}
-	if err := t.load(ctx, nil); err != nil {
-		return err
-	}
+	n := t.tenants[row.Tenant]
 	t.setArrivals(n, refund(t.standing(n), holds[0]))
-	return t.writeArrivals(ctx)
+	n.holds.drop(row.ID)
+	_, err = t.ExecContext(ctx, updateHoldReleased, row.Tenant, row.ID)
+	return err
 }

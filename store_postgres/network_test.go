@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"regexp"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -96,8 +97,12 @@ func (p *proxy) disconnect() {
 	p.open = nil
 }
 
-// commitMessage is how the driver commits.
-var commitMessage = []byte("Q\x00\x00\x00\x0bcommit\x00")
+// What the driver sends to execute a statement, and the statements with which a transaction ends: in full ones a COMMIT is
+// sent right after them.
+var (
+	executeMessage = []byte("E\x00\x00\x00\x09\x00\x00\x00\x00\x00")
+	lastStatement  = regexp.MustCompile(`INSERT INTO \S*usage_(keys|holds)`)
+)
 
 // requests hands on what the store sends, until a commit is to be lost.
 func (p *proxy) requests(client, server net.Conn, mute *atomic.Bool, answered <-chan struct{}) {
@@ -110,7 +115,7 @@ func (p *proxy) requests(client, server net.Conn, mute *atomic.Bool, answered <-
 			return
 		}
 		cut := pass
-		if bytes.Contains(b[:n], commitMessage) {
+		if bytes.Contains(b[:n], executeMessage) && lastStatement.Match(b[:n]) {
 			p.commits.Add(1)
 			cut = p.cut.Swap(pass)
 		}
@@ -155,12 +160,14 @@ func (p *proxy) answers(client, server net.Conn, mute *atomic.Bool, answered cha
 func TestConnectionCutAtCommit(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
-		name          string
-		cut           int32
-		judged, tries int
+		name                  string
+		cut                   int32
+		alerts, judged, tries int // a transaction that raises alerts is not quick, which is found out by judging
 	}{
-		{"before the commit reached the server", loseCommit, 2, 2},
-		{"before the answer reached the store", loseAnswer, 1, 1},
+		{"before the statement reached the server", loseCommit, 0, 2, 2},
+		{"before the statement's answer reached the store", loseAnswer, 0, 1, 1},
+		{"before the commit reached the server", loseCommit, 1, 3, 2},
+		{"before the commit's answer reached the store", loseAnswer, 1, 2, 1},
 	} {
 		t.Run("a connection that is cut "+tt.name+" leaves each call there once, as the first", func(t *testing.T) {
 			t.Parallel()
@@ -173,6 +180,9 @@ func TestConnectionCutAtCommit(t *testing.T) {
 					if s.Tenant.ID == acme {
 						judged++
 					}
+					if tt.alerts == 0 {
+						return store.Judgement{}
+					}
 					return store.Judgement{Alerts: []store.Alert{{
 						AlertKey: store.AlertKey{Kind: store.QuotaWarning, Per: store.Month, PeriodStart: s.Month.Start}, PeriodEnd: s.Month.End,
 					}}}
@@ -181,7 +191,7 @@ func TestConnectionCutAtCommit(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, o := range outcomes {
-				if o.Duplicate || o.Err != nil || len(o.Alerts) != 1 {
+				if o.Duplicate || o.Err != nil || len(o.Alerts) != tt.alerts {
 					t.Errorf("outcome: duplicate %v, %d alerts, error %v, want the first result", o.Duplicate, len(o.Alerts), o.Err)
 				}
 			}

@@ -40,11 +40,11 @@ RETURNING` + recordColumns
 
 // Prune implements store.Store.
 func (s *Store) Prune(ctx context.Context, tenantID string, before time.Time, limit int) (dropped int, err error) {
-	err = s.write(ctx, "prune", time.Time{}, func(t *tx) error {
+	err = s.write(ctx, change{op: "prune", tenants: []string{tenantID}, apply: func(t *tx) (err error) {
 		dropped = 0
-		n, err := t.lockOne(ctx, tenantID, false)
-		if n == nil || err != nil {
-			return err
+		n := t.tenants[tenantID]
+		if n == nil {
+			return nil
 		}
 		if before.After(n.row.Horizon) {
 			if _, err := t.ExecContext(ctx, updateHorizon, tenantID, before); err != nil {
@@ -54,7 +54,7 @@ func (s *Store) Prune(ctx context.Context, tenantID string, before time.Time, li
 		}
 		dropped, err = t.drop(ctx, n, limit)
 		return err
-	}, nil)
+	}})
 	if err != nil {
 		return 0, err
 	}

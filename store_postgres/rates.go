@@ -42,29 +42,20 @@ ORDER BY a.tenant, a.provider, a.model, a.meter, a.per`
 
 // selectArrivals reads the arrivals of tenants.
 func selectArrivals(ctx context.Context, q queryer, tenants []string) ([]arrivalRow, error) {
-	if len(tenants) == 0 {
-		return nil, nil
-	}
 	var rows []arrivalRow
 	err := q.SelectContext(ctx, &rows, selectTenantArrivals, tenants)
 	return rows, err
 }
 
-// loadArrivals reads the arrivals of the tenants whose quota has rates, where they are not remembered.
-func (t *tx) loadArrivals(ctx context.Context) error {
-	var tenants []string
+// missingArrivals are the tenants whose quota has rates and whose arrivals are not remembered.
+func (t *tx) missingArrivals() (tenants []string) {
 	for id, n := range t.tenants {
 		if n.quota.HasRates() && !n.read.arrivals {
 			n.arrivals, n.read.arrivals = nil, true
 			tenants = append(tenants, id)
 		}
 	}
-	rows, err := selectArrivals(ctx, t, tenants)
-	for i := range rows {
-		n := t.tenants[rows[i].Tenant]
-		n.arrivals = append(n.arrivals, rows[i].arrival())
-	}
-	return err
+	return tenants
 }
 
 // rateArrivals are those of the tenant, which load has read, if its quota has rates.
@@ -81,13 +72,13 @@ type arrivalKey struct {
 	store.RateKey
 }
 
-// setArrivals replaces the tenant's arrivals of the same keys. They are stored by writeArrivals.
+// setArrivals replaces the tenant's arrivals of the same keys. They are stored when the transaction ends.
 func (t *tx) setArrivals(n *tenant, arrivals []store.Arrival) {
 	for _, a := range arrivals {
-		if t.arrivals == nil {
-			t.arrivals = make(map[arrivalKey]store.Arrival)
+		if t.writes.arrivals == nil {
+			t.writes.arrivals = make(map[arrivalKey]store.Arrival)
 		}
-		t.arrivals[arrivalKey{n.row.ID, a.RateKey}] = a
+		t.writes.arrivals[arrivalKey{n.row.ID, a.RateKey}] = a
 		if !n.read.arrivals {
 			continue
 		}
@@ -105,29 +96,28 @@ INSERT INTO usage_arrivals (tenant, provider, model, meter, per, at, rest, taken
 SELECT g.tenant, g.provider, g.model, g.meter, g.per, g.at, g.rest, g.taken
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::bigint[], $8::bigint[])
 	AS g (tenant, provider, model, meter, per, at, rest, taken)
+WHERE ` + ifDone + `
 ON CONFLICT (tenant, provider, model, meter, per) DO UPDATE
 SET at = excluded.at,
     rest = excluded.rest,
     taken = excluded.taken`
 
-// writeArrivals stores the arrivals that were set, each once however often it was, in the order of their keys.
-func (t *tx) writeArrivals(ctx context.Context) error {
-	if len(t.arrivals) == 0 {
-		return nil
+// queueArrivals stores the arrivals that were set, each once however often it was, in the order of their keys.
+func (t *tx) queueArrivals() {
+	if len(t.writes.arrivals) == 0 {
+		return
 	}
 	var texts [5][]string // tenant, provider, model, meter, per
 	var ats []time.Time
 	var rests, taken []int64
-	for _, key := range slices.SortedFunc(maps.Keys(t.arrivals), compareArrivals) {
-		a := t.arrivals[key]
+	for _, key := range slices.SortedFunc(maps.Keys(t.writes.arrivals), compareArrivals) {
+		a := t.writes.arrivals[key]
 		for i, text := range [len(texts)]string{key.tenantID, a.Provider, a.Model, string(a.Meter), string(a.Per)} {
 			texts[i] = append(texts[i], text)
 		}
 		ats, rests, taken = append(ats, a.At), append(rests, a.Rest), append(taken, a.Taken)
 	}
-	t.arrivals = nil
-	_, err := t.ExecContext(ctx, upsertArrivals, texts[0], texts[1], texts[2], texts[3], texts[4], ats, rests, taken)
-	return err
+	t.queue(nil, upsertArrivals, texts[0], texts[1], texts[2], texts[3], texts[4], ats, rests, taken)
 }
 
 func compareArrivals(a, b arrivalKey) int {

@@ -180,22 +180,13 @@ CROSS JOIN LATERAL (
 	  AND id = k.id
 	OFFSET 0) AS r`
 
-// existing returns those of the records that are in the ledger.
-func (t *tx) existing(ctx context.Context, records []*store.Record) (map[recordKey]*store.Record, error) {
+// queueExisting asks which of the records are in the ledger.
+func (t *tx) queueExisting(rows *[]recordRow, records []*store.Record) {
 	tenants, ids := make([]string, len(records)), make([]string, len(records))
 	for i := range records {
 		tenants[i], ids[i] = records[i].TenantID, records[i].ID
 	}
-	var rows []recordRow
-	if err := t.SelectContext(ctx, &rows, selectRecordsByID, tenants, ids); err != nil {
-		return nil, err
-	}
-	stored, err := t.store.records(ctx, t, rows)
-	found := make(map[recordKey]*store.Record, len(records))
-	for i := range stored {
-		found[recordKey{stored[i].TenantID, stored[i].ID}] = &stored[i]
-	}
-	return found, err
+	t.queue(rows, selectRecordsByID, tenants, ids)
 }
 
 // The bounds $2 ≤ at < $3 select partitions; ($4, $5) is where a page starts after, if it does.

@@ -12,7 +12,7 @@ func (s *Store) Reprice(ctx context.Context, now time.Time, records []*store.Rec
 	if len(records) == 0 {
 		return nil, s.ready(ctx, "reprice")
 	}
-	b := &batch{records: records, order: byTenant(records), looking: true}
+	b := &batch{records: records, order: byTenant(records)}
 	tenants := make([]string, len(records))
 	for i := range records {
 		tenants[i] = records[i].TenantID
@@ -25,12 +25,8 @@ func (s *Store) Reprice(ctx context.Context, now time.Time, records []*store.Rec
 		}
 		return s.number(ctx, words)
 	}
-	err := s.write(ctx, "reprice", now, func(t *tx) error {
-		if err := t.lock(ctx, tenants, false); err != nil {
-			return err
-		}
-		return t.reprice(ctx, b, judge)
-	}, prepare)
+	apply := func(t *tx) error { return t.reprice(ctx, b, judge) }
+	err := s.write(ctx, change{op: "reprice", now: now, tenants: tenants, prepare: prepare, apply: apply})
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +38,7 @@ func (t *tx) reprice(ctx context.Context, b *batch, judge store.Judge) error {
 	if err != nil {
 		return err
 	}
-	stored, b := a.known, a.batch
+	stored := a.known
 	b.instants = make(map[string][]time.Time)
 	for key, r := range stored {
 		b.instant(key.tenantID, r.At)
@@ -50,9 +46,12 @@ func (t *tx) reprice(ctx context.Context, b *batch, judge store.Judge) error {
 	if err := t.load(ctx, b.instants); err != nil {
 		return err
 	}
-	if a.holds, err = t.getHolds(ctx, holdsOf(stored)); err != nil {
+	var held []holdRow
+	t.queueHolds(&held, holdsOf(stored))
+	if err := t.send(ctx); err != nil {
 		return err
 	}
+	a.holds = holdsByKey(held)
 	for _, i := range b.order {
 		if b.outcomes[i], err = a.reprice(b.records[i]); err != nil {
 			return err
@@ -63,9 +62,6 @@ func (t *tx) reprice(ctx context.Context, b *batch, judge store.Judge) error {
 		return nil
 	}
 	if err := t.updatePrices(ctx, changed); err != nil {
-		return err
-	}
-	if err := t.writeTotals(ctx); err != nil {
 		return err
 	}
 	return t.judgeBatch(ctx, b, changed, last, judge)

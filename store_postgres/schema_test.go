@@ -224,6 +224,7 @@ var dml = regexp.MustCompile(`^\s*(SELECT|INSERT|UPDATE|DELETE|WITH)(\s|$)`)
 func sqlConstants(t *testing.T) map[string]string {
 	t.Helper()
 	constants, literals := make(map[string]ast.Expr), make(map[token.Pos]bool)
+	parts := make(map[string]bool) // of other constants
 	for _, file := range sources(t) {
 		ast.Inspect(file, func(n ast.Node) bool {
 			if l, ok := n.(*ast.BasicLit); ok && l.Kind == token.STRING && dml.MatchString(unquote(t, l)) {
@@ -236,6 +237,12 @@ func sqlConstants(t *testing.T) map[string]string {
 				for _, spec := range d.Specs {
 					for i, value := range spec.(*ast.ValueSpec).Values {
 						constants[spec.(*ast.ValueSpec).Names[i].Name] = value
+						ast.Inspect(value, func(n ast.Node) bool {
+							if part, ok := n.(*ast.Ident); ok {
+								parts[part.Name] = true
+							}
+							return true
+						})
 					}
 				}
 			}
@@ -243,7 +250,7 @@ func sqlConstants(t *testing.T) map[string]string {
 	}
 	statements := make(map[string]string)
 	for name, value := range constants {
-		if text, ok := evaluate(t, constants, value, literals); ok && dml.MatchString(text) {
+		if text, ok := evaluate(t, constants, value, literals); ok && dml.MatchString(text) && !parts[name] {
 			statements[name] = text
 		}
 	}

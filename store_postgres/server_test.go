@@ -2,6 +2,7 @@ package storepostgres
 
 import (
 	"testing"
+	"time"
 
 	"github.com/acf68eca/usage/store"
 )
@@ -27,6 +28,68 @@ func TestAnotherServer(t *testing.T) {
 	}
 	equal(t, "record", stored, late)
 	equal(t, "records", h.ids(acme), []string{"a", "b"})
+}
+
+// TestNoServerYet has a transaction begin before any other has told which server it is, and find tenants remembered.
+func TestNoServerYet(t *testing.T) {
+	t.Parallel()
+	dsn, schema := Schema(t)
+	h, other := openStore(t, dsn, Config{Schema: schema}), openStore(t, dsn, Config{Schema: schema})
+	h.add(call(acme, "a", noon(), 1))
+	other.add(call(acme, "b", noon(), 1))
+	h.server.Store(new(string))
+	h.add(call(acme, "c", noon(), 1))
+	equal(t, "records", h.ids(acme), []string{"a", "b", "c"})
+}
+
+// TestRefusalsAreUpToDate has another store make room, which this one does not know of before it asks.
+func TestRefusalsAreUpToDate(t *testing.T) {
+	t.Parallel()
+	dsn, schema := Schema(t)
+	h, other := openStore(t, dsn, Config{Schema: schema}), openStore(t, dsn, Config{Schema: schema})
+	decide := func(s *store.Standing, _ *store.Hold) store.Verdict {
+		if len(s.Held) > 0 {
+			return store.Verdict{Refusal: store.ErrNotFound}
+		}
+		return store.Verdict{}
+	}
+	take := func(id string) error {
+		t.Helper()
+		held := store.Hold{TenantID: acme, ID: id, Provider: "p", CreatedAt: noon(), ExpiresAt: noon().Add(time.Hour)}
+		outcomes, err := h.Hold(t.Context(), noon(), []store.Hold{held}, decide)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return outcomes[0].Err
+	}
+	if err := take("a"); err != nil {
+		t.Fatal(err)
+	}
+	is(t, "a hold beside another", take("b"), store.ErrNotFound)
+	if err := other.Release(t.Context(), noon(), acme, "a", func(*store.Standing, *store.Hold) []store.Arrival { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if err := take("c"); err != nil {
+		t.Errorf("a hold after another store released the one before: %v", err)
+	}
+}
+
+// TestJudgePanics leaves nothing behind of what a rule that panicked was told.
+func TestJudgePanics(t *testing.T) {
+	t.Parallel()
+	h := newHandle(t)
+	h.add(call(acme, "a", noon(), 1))
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic did not come through")
+			}
+		}()
+		h.Append(t.Context(), noon(), lend(call(acme, "b", noon(), 1)), //nolint:errcheck // it panics
+			func(*store.Standing, []*store.Record) store.Judgement { panic("a rule") })
+	}()
+	h.add(call(acme, "c", noon(), 1))
+	equal(t, "records", h.ids(acme), []string{"a", "c"})
 }
 
 // TestDetachedPartition takes a month away whose ids stay taken.

@@ -3,7 +3,9 @@ package storepostgres
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jmoiron/sqlx"
 )
 
@@ -50,19 +52,32 @@ func (r *snapshot) SelectContext(ctx context.Context, dest any, query string, ar
 	return r.tx.SelectContext(ctx, dest, r.names.of(query), args...)
 }
 
-// GetContext, SelectContext and ExecContext of the transaction that writes put the schema before the tables too.
+// GetContext reads one row into a struct or a value, in a round trip of its own.
 func (t *tx) GetContext(ctx context.Context, dest any, query string, args ...any) error {
-	return t.Tx.GetContext(ctx, dest, t.store.names.of(query), args...)
+	return t.SelectContext(ctx, dest, query, args...)
 }
 
-// SelectContext reads rows.
+// SelectContext reads rows into a slice, in a round trip of its own.
 func (t *tx) SelectContext(ctx context.Context, dest any, query string, args ...any) error {
-	return t.Tx.SelectContext(ctx, dest, t.store.names.of(query), args...)
+	if t.quick {
+		return errAsk
+	}
+	t.queue(dest, query, args...)
+	return t.send(ctx)
 }
 
-// ExecContext runs a statement.
+// ExecContext runs a statement, in a round trip of its own.
 func (t *tx) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	return t.Tx.ExecContext(ctx, t.store.names.of(query), args...)
+	if t.quick {
+		return nil, errAsk
+	}
+	var rows int64
+	t.queued.Queue(t.names.of(query), args...).Exec(func(tag pgconn.CommandTag) error {
+		rows = tag.RowsAffected()
+		return nil
+	})
+	err := t.send(ctx)
+	return driver.RowsAffected(rows), err
 }
 
 // committed reads what is committed, each statement in a snapshot of its own.

@@ -53,8 +53,11 @@ type Store struct {
 	server atomic.Pointer[string]
 	// replaying says that the last batch had a duplicate: who sends calls again mostly sends many.
 	replaying atomic.Bool
-	closed    atomic.Bool
-	close     sync.Once
+	// alone says that of what was remembered of the tenants last locked, nothing had been changed by another store since.
+	// Where it was, quick transactions are not worth trying.
+	alone  atomic.Bool
+	closed atomic.Bool
+	close  sync.Once
 }
 
 var _ store.Store = (*Store)(nil)
@@ -165,6 +168,7 @@ func (s *Store) sameServer(t *tx, server string) bool {
 	if s.server.CompareAndSwap(t.server, &server) {
 		s.dictionary.reset()
 		s.partitions.forget()
+		s.cache.forget()
 	}
 	return false
 }

@@ -48,8 +48,7 @@ func newTenant(id string) store.Tenant {
 }
 
 // lockTenants locks rows in the order of their ids, made first where they do not exist and $4 says so, and gives them a
-// new version. It also sees to it that the commit is synced to disk where the server's setting would not, and that
-// statements with names are not planned anew for each batch: their plans do not depend on how long the lists are.
+// new version.
 const lockTenants = `
 INSERT INTO usage_tenants AS t (tenant, name, time_zone, billing_day, suspended, created_at, version, previous)
 SELECT g.tenant, g.tenant, 'UTC', 1, '', $2::timestamptz, $3::bigint, 0
@@ -61,67 +60,88 @@ ON CONFLICT (tenant) DO UPDATE
 SET version = excluded.version,
     previous = t.version
 RETURNING tenant, previous, pg_current_xact_id()::text::bigint AS number,
-	(SELECT pg_postmaster_start_time()::text || ' ' || 'usage_texts'::regclass::oid) AS server,
-	(SELECT set_config('plan_cache_mode', 'force_generic_plan', true) || set_config('synchronous_commit',
-		CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END,
-		true)) AS settings`
+	(SELECT ` + serverName + `) AS server`
 
-const selectTenantsByID = `
-SELECT tenant, name, time_zone, billing_day, COALESCE(contacts::text, 'null') AS contacts, suspended,
-       COALESCE(quota::text, '{}') AS quota, horizon, created_at
-FROM usage_tenants
-WHERE tenant = ANY ($1::text[])`
+// selectLocked reads the rows of tenants that the same transaction has locked: those whose version had been another than
+// what is remembered of them has.
+const selectLocked = `
+SELECT t.tenant, t.name, t.time_zone, t.billing_day, COALESCE(t.contacts::text, 'null') AS contacts, t.suspended,
+       COALESCE(t.quota::text, '{}') AS quota, t.horizon, t.created_at
+FROM unnest($1::text[], $2::bigint[]) AS g (tenant, version)
+JOIN usage_tenants AS t ON t.tenant = g.tenant AND t.previous <> g.version`
+
+type lockedRow struct {
+	Tenant           string
+	Previous, Number int64
+	Server           string
+}
 
 // lock locks tenants and remembers them in t.tenants; those that do not exist are made if create says so, and left out
-// if not. It is called once, first of all.
+// if not.
 func (t *tx) lock(ctx context.Context, ids []string, create bool) error {
-	ids = slices.Clone(ids)
-	slices.Sort(ids)
-	ids = slices.Compact(ids)
-	var locked []struct {
-		Tenant           string
-		Previous, Number int64
-		Server, Settings string
-	}
-	version := newVersion()
-	if err := t.SelectContext(ctx, &locked, lockTenants, ids, t.now, version, create); err != nil {
-		return err
-	}
-	t.tenants = make(map[string]*tenant, len(locked))
-	var unknown []string
-	for _, row := range locked {
-		if t.number = row.Number; !t.store.sameServer(t, row.Server) {
-			return errAgain
+	if t.quick {
+		t.tenants = t.claimed
+		if len(t.claimed) < len(ids) {
+			return errAsk
 		}
-		if n := t.store.cache.take(row.Tenant, row.Previous); n != nil {
-			n.version = version
-			t.tenants[row.Tenant] = n
-		} else {
-			unknown = append(unknown, row.Tenant)
-		}
-	}
-	if len(unknown) == 0 {
 		return nil
 	}
+	t.tenants = make(map[string]*tenant, len(ids))
+	t.queue(nil, "BEGIN ISOLATION LEVEL READ COMMITTED")
+	t.queue(nil, selectSettings)
+	if len(ids) == 0 {
+		return t.send(ctx)
+	}
+	var locked []lockedRow
 	var rows []tenantRow
-	if err := t.SelectContext(ctx, &rows, selectTenantsByID, unknown); err != nil {
+	version := newVersion()
+	t.queue(&locked, lockTenants, ids, t.now, version, create)
+	t.queue(&rows, selectLocked, ids, t.versions(ids))
+	if err := t.send(ctx); err != nil {
 		return err
 	}
+	return t.remember(version, locked, rows)
+}
+
+// versions are those of what is remembered of tenants; 0 is no tenant's.
+func (t *tx) versions(ids []string) []int64 {
+	versions := make([]int64, len(ids))
+	for i, id := range ids {
+		versions[i] = -1 // of no row
+		if n := t.claimed[id]; n != nil {
+			versions[i] = n.version
+		}
+	}
+	return versions
+}
+
+// remember takes what is remembered of locked tenants, and in its place the rows of those that have changed since.
+func (t *tx) remember(version int64, locked []lockedRow, rows []tenantRow) error {
+	changed := make(map[string]*tenant, len(rows))
 	for i := range rows {
 		n, err := rows[i].tenant()
 		if err != nil {
 			return err
 		}
-		n.version = version
-		t.tenants[rows[i].Tenant] = n
+		changed[n.row.ID] = n
 	}
+	alone := true
+	for _, row := range locked {
+		if t.number = row.Number; !t.store.sameServer(t, row.Server) {
+			return errAgain
+		}
+		n, known := t.claimed[row.Tenant]
+		if now := changed[row.Tenant]; now != nil {
+			n, alone = now, alone && !known
+		}
+		if n == nil {
+			return fmt.Errorf("tenant %q has no row: %w", row.Tenant, store.ErrCorrupt)
+		}
+		n.version = version
+		t.tenants[row.Tenant] = n
+	}
+	t.store.alone.Store(alone)
 	return nil
-}
-
-// lockOne locks one tenant, made when it does not exist and create says so; nil when there is none.
-func (t *tx) lockOne(ctx context.Context, id string, create bool) (*tenant, error) {
-	err := t.lock(ctx, []string{id}, create)
-	return t.tenants[id], err
 }
 
 const selectTenant = `
@@ -197,19 +217,17 @@ func (s *Store) SetTenant(ctx context.Context, now time.Time, row store.Tenant) 
 	if err != nil {
 		return wrap("set tenant", err)
 	}
-	return s.write(ctx, "set tenant", now, func(t *tx) error {
-		n, err := t.lockOne(ctx, row.ID, true)
-		if err != nil {
-			return err
-		}
+	apply := func(t *tx) error {
+		n := t.tenants[row.ID]
 		n.stale = true
-		_, err = t.ExecContext(ctx, updateTenant, row.ID, row.Name, row.TimeZone, row.BillingDay, string(contacts))
+		_, err := t.ExecContext(ctx, updateTenant, row.ID, row.Name, row.TimeZone, row.BillingDay, string(contacts))
 		if err != nil || row.TimeZone == n.row.TimeZone && row.BillingDay == n.row.BillingDay {
 			return err
 		}
 		n.calendar = calendar
 		return t.rebuild(ctx, n)
-	}, nil)
+	}
+	return s.write(ctx, change{op: "set tenant", now: now, tenants: []string{row.ID}, create: true, apply: apply})
 }
 
 const updateSuspended = `
@@ -219,15 +237,12 @@ WHERE tenant = $1`
 
 // Suspend implements store.Store.
 func (s *Store) Suspend(ctx context.Context, now time.Time, tenantID, reason string) error {
-	return s.write(ctx, "suspend", now, func(t *tx) error {
-		n, err := t.lockOne(ctx, tenantID, true)
-		if err != nil {
-			return err
-		}
-		n.row.Suspended = reason
-		_, err = t.ExecContext(ctx, updateSuspended, tenantID, reason)
+	apply := func(t *tx) error {
+		t.tenants[tenantID].row.Suspended = reason
+		_, err := t.ExecContext(ctx, updateSuspended, tenantID, reason)
 		return err
-	}, nil)
+	}
+	return s.write(ctx, change{op: "suspend", now: now, tenants: []string{tenantID}, create: true, apply: apply})
 }
 
 const updateQuota = `
@@ -241,11 +256,8 @@ func (s *Store) SetQuota(ctx context.Context, now time.Time, quota store.Quota, 
 	if err != nil {
 		return nil, wrap("set quota", err)
 	}
-	err = s.write(ctx, "set quota", now, func(t *tx) error {
-		n, err := t.lockOne(ctx, quota.TenantID, true)
-		if err != nil {
-			return err
-		}
+	apply := func(t *tx) error {
+		n := t.tenants[quota.TenantID]
 		if _, err := t.ExecContext(ctx, updateQuota, quota.TenantID, string(packed)); err != nil {
 			return err
 		}
@@ -259,7 +271,8 @@ func (s *Store) SetQuota(ctx context.Context, now time.Time, quota store.Quota, 
 			alerts = raised[0]
 		}
 		return err
-	}, nil)
+	}
+	err = s.write(ctx, change{op: "set quota", now: now, tenants: []string{quota.TenantID}, create: true, apply: apply})
 	return alerts, err
 }
 

@@ -66,46 +66,19 @@ func (c *changedTotals) add(row *total, s *Store) error {
 	return lastDays.add(row.lastDay, s)
 }
 
-const insertMonths = `
-INSERT INTO usage_months (
-	tenant, start, model, calls, errors, unpriced, cost, meters, day, day_calls, day_errors, day_unpriced, day_cost, day_meters)
-SELECT g.tenant, g.start, g.model, g.calls, g.errors, g.unpriced, g.picodollars * 0.000000000001, g.meters,
-       g.day, g.day_calls, g.day_errors, g.day_unpriced, g.day_picodollars * 0.000000000001, g.day_meters
-FROM unnest($1::text[], $2::timestamptz[], $3::integer[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bytea[],
-            $9::timestamptz[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bytea[])
-	AS g (tenant, start, model, calls, errors, unpriced, picodollars, meters,
-		day, day_calls, day_errors, day_unpriced, day_picodollars, day_meters)`
-
-// insertMonths stores months of models that had none.
-func (t *tx) insertMonths(ctx context.Context, m, d *totalLists) error {
-	if len(m.tenants) == 0 {
-		return nil
-	}
-	_, err := t.ExecContext(ctx, insertMonths, m.tenants, m.starts, m.models, m.calls, m.errors, m.unpriced, m.picods, m.meters,
-		d.starts, d.calls, d.errors, d.unpriced, d.picods, d.meters)
-	return err
-}
-
+// upsertDays writes days that are not, or no longer, the last of their month.
 const upsertDays = `
 INSERT INTO usage_days (tenant, start, model, calls, errors, unpriced, cost, meters)
 SELECT g.tenant, g.start, g.model, g.calls, g.errors, g.unpriced, g.picodollars * 0.000000000001, g.meters
 FROM unnest($1::text[], $2::timestamptz[], $3::integer[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bytea[])
 	AS g (tenant, start, model, calls, errors, unpriced, picodollars, meters)
+WHERE ` + ifDone + `
 ON CONFLICT (tenant, start, model) DO UPDATE
 SET calls = excluded.calls,
     errors = excluded.errors,
     unpriced = excluded.unpriced,
     cost = excluded.cost,
     meters = excluded.meters`
-
-// writeDays stores days that are not, or no longer, the last of their month.
-func (t *tx) writeDays(ctx context.Context, d *totalLists) error {
-	if len(d.tenants) == 0 {
-		return nil
-	}
-	_, err := t.ExecContext(ctx, upsertDays, d.tenants, d.starts, d.models, d.calls, d.errors, d.unpriced, d.picods, d.meters)
-	return err
-}
 
 func (s *Store) packMeters(meters []store.MeterTotal) ([]byte, error) {
 	packed := make([]byte, 0, 16*len(meters))

@@ -41,14 +41,14 @@ func (s *Store) Verify(ctx context.Context, tenantID string) (drift []store.Drif
 
 // Rebuild implements store.Store.
 func (s *Store) Rebuild(ctx context.Context, tenantID string) error {
-	return s.write(ctx, "rebuild", time.Time{}, func(t *tx) error {
-		n, err := t.lockOne(ctx, tenantID, false)
-		if err != nil || n == nil {
-			return err
+	return s.write(ctx, change{op: "rebuild", tenants: []string{tenantID}, apply: func(t *tx) error {
+		n := t.tenants[tenantID]
+		if n == nil {
+			return nil
 		}
 		n.stale = true
 		return t.rebuild(ctx, n)
-	}, nil)
+	}})
 }
 
 const deleteMonths = `
@@ -70,10 +70,7 @@ func (t *tx) rebuild(ctx context.Context, n *tenant) error {
 			return err
 		}
 	}
-	if err := t.addTotals(n, tally.Totals()); err != nil {
-		return err
-	}
-	return t.writeTotals(ctx)
+	return t.addTotals(n, tally.Totals())
 }
 
 // addTotals takes all totals of a tenant that has none, by window and start: days, and then months.

@@ -2,13 +2,14 @@ package storepostgres
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jmoiron/sqlx"
 
 	"github.com/acf68eca/usage/store"
@@ -20,41 +21,73 @@ var errRolledBack = pgx.ErrTxCommitRollback
 // errAgain has a transaction rolled back and begun anew.
 var errAgain = errors.New("begin anew")
 
-// tx is a transaction that writes.
+// errAsk: what a quick transaction would have to know or do takes a round trip of its own.
+var errAsk = errors.New("has to ask the server")
+
+// tx is a transaction that writes for some tenants. It comes in two forms.
+//
+// A full one locks the tenants' rows and gives them a new version, reads what is not remembered of them, decides, writes
+// and commits: three round trips, however much it writes.
+//
+// A quick one is a single statement. As long as a tenant has the version that this store gave it last, nobody else has
+// changed anything of it, so what the store remembers is right and decisions can be made before the server is asked. The
+// statement locks the rows, looks whether they have those versions and none of the ids is taken, and writes everything or
+// nothing. If it is nothing, or if something has to be asked first, the transaction is made again in full.
 type tx struct {
-	*sqlx.Tx
+	*session
 	store *Store
 	now   time.Time
 	// server is what the numbers of texts and models were read from. See Store.server.
 	server *string
-	// number is the server's number of the transaction; 0 before it has locked a tenant.
+	quick  bool
+	// claimed are the tenants that no other transaction of this store works on meanwhile, and what is remembered of them.
+	claimed map[string]*tenant
+	// tenants are those of them that it has locked, or will: in a full transaction they exist.
+	tenants map[string]*tenant
+	// changing says that what is remembered of the tenants is ahead of what is stored.
+	changing bool
+	// number is the server's number of a full transaction.
 	number int64
 	// witness is a record or a hold that it adds.
 	witness recordKey
-	// tenants are those that it has locked, by id, and taken out of the cache.
-	tenants map[string]*tenant
-	// arrivals are those that were set and are yet to be written.
-	arrivals map[arrivalKey]store.Arrival
+	// committing says that all was sent to the server, and its answer is waited for.
+	committing bool
+	writes     writes
 }
 
-// write runs fn in a transaction, which is durable when write returns nil. fn may run several times: what it leaves
-// behind outside of the transaction is of its last run. prepare, if not nil, runs before it each time, outside of the
-// transaction.
-func (s *Store) write(ctx context.Context, op string, now time.Time, fn func(*tx) error, prepare func() error) error {
-	if err := s.ready(ctx, op); err != nil {
+// change is what a call of the store does to tenants in one transaction.
+type change struct {
+	op  string
+	now time.Time
+	// tenants are those whose rows are locked; they are made when they do not exist if create says so, and left out of
+	// tx.tenants if not.
+	tenants []string
+	create  bool
+	// quick says that apply only loads, decides and adds to tx.writes.
+	quick bool
+	// prepare runs before the transaction, outside of it; it may be nil.
+	prepare func() error
+	// apply does it. It may run several times: what it leaves behind outside of the transaction is of its last run.
+	apply func(*tx) error
+}
+
+// write makes a change, which is durable when it returns nil.
+func (s *Store) write(ctx context.Context, c change) error {
+	if err := s.ready(ctx, c.op); err != nil {
 		return err
 	}
+	c.tenants = slices.Compact(slices.Sorted(slices.Values(c.tenants)))
 	try := func() error {
 		server := s.server.Load()
-		if prepare != nil {
-			if err := prepare(); err != nil {
+		if c.prepare != nil {
+			if err := c.prepare(); err != nil {
 				return contextFirst(ctx, err)
 			}
 		}
-		return s.attempt(ctx, &tx{store: s, now: now, server: server}, fn)
+		return s.attempt(ctx, &tx{store: s, now: c.now, server: server}, &c)
 	}
 	passes := func(err error) bool { return transient(err) || errors.Is(err, errUnnumbered) }
-	return wrap(op, s.whenClosed(s.retry(ctx, try, passes)))
+	return wrap(c.op, s.whenClosed(s.retry(ctx, try, passes)))
 }
 
 // retry calls try until it returns nil or an error that does not pass, for as long as the store may.
@@ -79,39 +112,66 @@ func (s *Store) retry(ctx context.Context, try func() error, passes func(error) 
 	return err
 }
 
-// attempt runs the transaction once. Until the commit, ctx ends it; the commit itself is waited for somewhat longer.
-func (s *Store) attempt(ctx context.Context, t *tx, fn func(*tx) error) error {
-	conn, err := s.connection(ctx)
+// attempt makes a change once, or finds out that it was made. What is remembered of the tenants is kept if it was.
+func (s *Store) attempt(ctx context.Context, t *tx, c *change) (err error) {
+	claimed, err := s.cache.claim(ctx, c.tenants)
 	if err != nil {
 		return err
 	}
-	defer conn.Close() //nolint:errcheck // goes back to the pool
-	unbounded, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	stop := context.AfterFunc(ctx, cancel)
-	defer stop()
-	begun, err := conn.BeginTxx(unbounded, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
-	if err != nil {
-		return contextFirst(ctx, err)
+	t.claimed = claimed.tenants
+	made := false // nor when apply panics
+	defer func() {
+		if !made || s.server.Load() != t.server {
+			t.tenants = nil
+		}
+		s.cache.release(claimed, t.tenants)
+	}()
+	err = s.onSession(ctx, func(session *session) error {
+		t.session = session
+		if c.quick && s.alone.Load() {
+			t.quick = true
+			if err := t.make(ctx, c); !errors.Is(err, errAsk) {
+				return err
+			}
+			t.again()
+		}
+		return t.make(ctx, c)
+	})
+	if err != nil && t.committing {
+		err = s.resolve(ctx, t, err)
+	} else {
+		err = contextFirst(ctx, err)
 	}
-	defer begun.Rollback() //nolint:errcheck // does nothing after a commit; also when fn panics
-	t.Tx = begun
-	if err := fn(t); err != nil {
-		return contextFirst(ctx, err)
+	made = err == nil
+	return err
+}
+
+// again makes a full transaction of a quick one that has written nothing.
+func (t *tx) again() {
+	if t.changing {
+		clear(t.claimed)
 	}
-	if !stop() {
-		return ctx.Err()
+	t.quick, t.changing, t.committing, t.writes, t.tenants = false, false, false, writes{}, nil
+}
+
+// make runs the transaction. Until its end is sent, ctx ends it; the answer to that is waited for somewhat longer.
+func (t *tx) make(ctx context.Context, c *change) error {
+	defer t.rollback(ctx)
+	if err := t.lock(ctx, c.tenants, c.create); err != nil {
+		return err
 	}
-	s.cache.put(t.tenants)
-	if err := s.commit(ctx, begun, cancel); err != nil {
-		return s.resolve(ctx, t, err)
+	if err := c.apply(t); err != nil {
+		return err
 	}
-	return nil
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return t.commit(ctx)
 }
 
 // contextFirst names the end of a context where that is why something failed, whatever the driver makes of it.
 func contextFirst(ctx context.Context, err error) error {
-	if ctx.Err() != nil && !errors.Is(err, ctx.Err()) {
+	if err != nil && ctx.Err() != nil && !errors.Is(err, ctx.Err()) {
 		return fmt.Errorf("%w: %w", ctx.Err(), err)
 	}
 	return err
@@ -131,11 +191,67 @@ func (s *Store) connection(ctx context.Context) (*sqlx.Conn, error) {
 // grace is how long a commit that was sent is waited for after its context has ended, and asked about after that.
 const grace = 2 * time.Second
 
-// commit commits. To end it half-way would only make its outcome unknown, so the end of ctx does that after a while.
-func (s *Store) commit(ctx context.Context, begun *sqlx.Tx, cancel context.CancelFunc) error {
-	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
-	defer stop()
-	return begun.Commit()
+// selectSettings begins every transaction. It sees to it that a commit is synced to disk where the server's setting would
+// not. And it has statements with names planned once and by their indexes: plans that were made while the tables were small
+// would read them from end to end long after that.
+const selectSettings = `
+SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit')
+                                        WHEN 'off' THEN 'on'
+                                        ELSE current_setting('synchronous_commit')
+                                        END, true),
+       set_config('plan_cache_mode', 'force_generic_plan', true),
+       set_config('enable_seqscan', 'off', true),
+       set_config('enable_hashjoin', 'off', true),
+       set_config('enable_mergejoin', 'off', true),
+       set_config('usage.done', 'true', true)`
+
+// commit sends what the transaction writes and has it committed. To end that half-way would only make its outcome unknown,
+// so the end of ctx does that after a while.
+func (t *tx) commit(ctx context.Context) error {
+	var answer answer
+	if err := t.queueWrites(&answer); err != nil {
+		return err
+	}
+	var ended bool
+	if !t.quick {
+		t.queueCommit(&ended)
+	}
+	patient, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })()
+	t.committing = true
+	err := t.send(patient)
+	switch {
+	case sqlState(err) == "22012": // division by zero: see done
+		return errDetached
+	case err != nil:
+		return err
+	case t.quick && !answer.Done:
+		return errAsk
+	case !t.quick && !ended:
+		return errRolledBack
+	}
+	return nil
+}
+
+// queueCommit queues the end of a full transaction.
+func (t *tx) queueCommit(ended *bool) {
+	t.queued.Queue("COMMIT").Exec(func(tag pgconn.CommandTag) error {
+		*ended = tag.String() == "COMMIT"
+		return nil
+	})
+}
+
+// rollback ends a transaction that was begun and not committed. A connection on which that fails is of no use.
+func (t *tx) rollback(ctx context.Context) {
+	if t.conn.IsClosed() || t.conn.PgConn().TxStatus() == 'I' {
+		return
+	}
+	patient, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer cancel()
+	if _, err := t.conn.Exec(patient, "ROLLBACK"); err != nil {
+		t.conn.Close(patient) //nolint:errcheck // it is of no use either way
+	}
 }
 
 // A number that a server gave, and lost with the transaction when another took its place, may be given again. So of a
@@ -146,20 +262,23 @@ SELECT COALESCE(pg_xact_status($1::bigint::text::xid8), 'unknown') AS status,
            OR EXISTS (SELECT FROM usage_keys WHERE tenant = $2 AND id = $3::text)
            OR EXISTS (SELECT FROM usage_holds WHERE tenant = $2 AND id = $3::text) AS present`
 
-// resolve says what became of a transaction whose commit has failed. Where the server's answer did not arrive, it asks
-// the server: nil if it was committed after all, so that it is not tried again and its first result is the caller's.
+// resolve says what became of a transaction whose end was sent and has failed. Where the server's answer did not arrive, it
+// asks the server: nil if it was committed after all, so that it is not tried again and its first result is the caller's.
 func (s *Store) resolve(ctx context.Context, t *tx, failed error) error {
 	if decided(failed) {
-		return failed
+		return contextFirst(ctx, failed)
 	}
-	if t.number == 0 {
+	if !t.quick && t.number == 0 {
 		return nil // it has written nothing
 	}
 	patient, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(grace, s.busyTimeout))
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
-	defer stop()
-	status, err := s.status(patient, t)
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })()
+	ask := s.status
+	if t.quick {
+		ask = s.overtake
+	}
+	status, err := ask(patient, t)
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w: %w, and asking about it: %w", store.ErrUnknownOutcome, failed, err)
@@ -169,6 +288,43 @@ func (s *Store) resolve(ctx context.Context, t *tx, failed error) error {
 		return failed // which passes, for the connection broke
 	}
 	return fmt.Errorf("%w: transaction is %s: %w", store.ErrUnknownOutcome, status, failed)
+}
+
+// A quick transaction has no number to ask about. Whoever locks one of its tenants has waited for it, and when that row has
+// another version, it cannot happen any more.
+const updateVersion = `
+UPDATE usage_tenants
+SET version = $2,
+    previous = version
+WHERE tenant = $1
+RETURNING previous = $3::bigint AS ours`
+
+// overtake tells what became of a quick transaction, and sees to it that that is final. If another has written for the
+// tenant since, what is there may be that one's, so it says aborted, and the next try finds what is there.
+func (s *Store) overtake(ctx context.Context, t *tx) (status string, err error) {
+	tenant := t.tenants[t.witness.tenantID]
+	err = s.retry(ctx, func() error {
+		return s.onSession(ctx, func(session *session) error {
+			var ours []struct{ Ours bool }
+			var found []struct {
+				Status  string
+				Present bool
+			}
+			session.queue(nil, "BEGIN ISOLATION LEVEL READ COMMITTED")
+			session.queue(&ours, updateVersion, t.witness.tenantID, newVersion(), tenant.version)
+			session.queue(&found, selectStatus, 0, t.witness.tenantID, t.witness.id)
+			session.queue(nil, "COMMIT")
+			if err := session.send(ctx); err != nil {
+				return err
+			}
+			status = "aborted"
+			if len(ours) == 1 && ours[0].Ours && found[0].Present {
+				status = "committed"
+			}
+			return nil
+		})
+	}, transient)
+	return status, err
 }
 
 // errInProgress: the server has not noticed yet that the connection of a transaction is gone.

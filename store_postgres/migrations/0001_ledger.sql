@@ -17,8 +17,8 @@ CREATE TABLE usage_tenants (
 	quota       jsonb,                       -- the limits and percents; NULL when it has none
 	horizon     timestamptz,                 -- records before it were dropped; NULL when none were
 	created_at  timestamptz NOT NULL,
-	version     bigint      NOT NULL,        -- a random number of the last transaction that locked the row,
-	previous    bigint      NOT NULL         -- and of the one before: whether what a process remembers is still so
+	version     bigint      NOT NULL,        -- a random number of the last transaction that may have changed what a store
+	previous    bigint      NOT NULL         -- remembers, and of the one before: whether what another remembers is still so
 ) WITH (fillfactor = 50);
 
 -- Texts that repeat from row to row (meters, rates, price versions, conditions) and the providers' models, under the
