@@ -41,6 +41,7 @@ func TestEachFieldOfARecordIsKept(t *testing.T) {
 	}
 	for _, field := range reflect.VisibleFields(reflect.TypeFor[store.Record]()) {
 		t.Run(field.Name, func(t *testing.T) {
+			t.Parallel()
 			set := samples[field.Name]
 			if set == nil {
 				t.Fatal("the test does not know the field")
