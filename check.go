@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"time"
-
-	"github.com/acf68eca/usage/store"
 )
 
 // CheckQuota reports whether a call may be made now: nil, a *QuotaError for a hard limit in the way, or a *SuspendedError.
@@ -26,33 +24,38 @@ import (
 // refuse nothing.
 func (t *Tracker) CheckQuota(ctx context.Context, estimate Estimate) error {
 	var buffer fieldLines
-	asked, query, err := estimate.ask(&buffer)
+	m := t.standings.find(estimate.TenantID)
+	known := m.knows(&estimate)
+	lines, conditions, err := estimate.check(&buffer, known)
 	if err != nil {
 		return err
 	}
+	if !known {
+		m.learn(&estimate)
+	}
 	now := t.now()
-	s := t.standings.fresh(estimate.TenantID, now)
+	s := m.fresh(now)
 	if s == nil {
 		if s, err = t.stand(ctx, estimate.TenantID); err != nil {
 			return err
 		}
 	}
+	asked := demand{provider: estimate.Provider, model: estimate.Model, lines: lines}
 	if s.limitsCost(&asked) {
-		query.At = now
-		cost, err := t.prices.Load().of(estimate.TenantID).price(&query, asked.Lines)
+		query := PriceQuery{Provider: estimate.Provider, Model: estimate.Model, Conditions: conditions, At: now}
+		asked.cost, err = t.prices.Load().of(estimate.TenantID).price(&query, lines)
 		if err != nil && !errors.Is(err, ErrUnpriced) {
 			return err
 		}
-		asked.Cost = cost
 	}
 	return s.refusal(now, &asked, nil)
 }
 
-// limitsCost reports whether a hard limit on cost applies to a hold.
-func (s *stand) limitsCost(h *store.Hold) bool {
+// limitsCost reports whether a hard limit on cost applies to what is asked.
+func (s *stand) limitsCost(d *demand) bool {
 	for i := range s.limits {
 		l := &s.limits[i]
-		if l.Meter == Cost && !l.Soft && applies(&l.Limit, h.Provider, h.Model) {
+		if l.Meter == Cost && !l.Soft && applies(&l.Limit, d.provider, d.model) {
 			return true
 		}
 	}

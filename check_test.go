@@ -2,6 +2,7 @@ package usage_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"sync/atomic"
@@ -230,6 +231,25 @@ func TestCheckQuotaBesideWritersEndsWhereTheLedgerStands(t *testing.T) {
 	})
 	b.admits(t, 1_000-60, true)
 	b.admits(t, 1_000-59, false)
+}
+
+func TestCheckQuotaLooksAtEveryName(t *testing.T) {
+	t.Parallel()
+	tracker, good := benchCheck(t)
+	for range 2 { // the first time, and when there are names that are known
+		for field, estimate := range map[string]usage.Estimate{
+			"TenantID": {TenantID: "ac\x00me", Provider: good.Provider, Model: good.Model},
+			"Provider": {TenantID: good.TenantID, Provider: "OpenAI", Model: good.Model},
+			"Model":    {TenantID: good.TenantID, Provider: good.Provider, Model: good.Model + " "},
+		} {
+			var invalid *usage.InvalidError
+			err := tracker.CheckQuota(t.Context(), estimate)
+			if !errors.As(err, &invalid) || len(invalid.Faults) != 1 || invalid.Faults[0].Field != field {
+				t.Errorf("%s: %v", field, err)
+			}
+		}
+		wantError(t, tracker.CheckQuota(t.Context(), good), nil)
+	}
 }
 
 func TestCheckQuotaThatAdmitsAllocatesNothing(t *testing.T) {

@@ -44,7 +44,14 @@ const maxExpiry = 366 * 24 * time.Hour
 
 // hold returns the estimate as a hold without price, ID, CreatedAt and ExpiresAt, and the query for its price without
 // its time: the tracker has the clock and the book.
-func (e Estimate) hold() (store.Hold, PriceQuery, error) { return e.ask(new(fieldLines)) }
+func (e Estimate) hold() (store.Hold, PriceQuery, error) {
+	lines, conditions, err := e.check(new(fieldLines), false)
+	if err != nil {
+		return store.Hold{}, PriceQuery{}, err
+	}
+	return store.Hold{TenantID: e.TenantID, ID: e.ID, Provider: e.Provider, Model: e.Model, Lines: lines, Owner: e.Owner},
+		PriceQuery{Provider: e.Provider, Model: e.Model, Conditions: conditions, PromptTokens: promptTokens(lines)}, nil
+}
 
 // fieldLines has room for the lines of the fields that an estimate has.
 type fieldLines [5]store.Line
@@ -58,25 +65,26 @@ func (l *fieldLines) put(n int, m Meter, quantity int64) int {
 	return n + 1
 }
 
-// ask is hold with the lines in a buffer, so that it makes no allocation when nothing is wrong and there are no Quantities.
-func (e *Estimate) ask(buffer *fieldLines) (hold store.Hold, query PriceQuery, err error) {
+// check returns what the estimate asks for and what else its price depends on. The lines are in a buffer, so that it makes
+// no allocation when nothing is wrong and there are no Quantities. The names of tenant, provider and model are not looked at
+// when they are known to be well-formed.
+func (e *Estimate) check(buffer *fieldLines, named bool) (lines []store.Line, conditions Conditions, err error) {
 	var f faults
-	f.id("TenantID", e.TenantID)
+	if !named {
+		f.id("TenantID", e.TenantID)
+	}
 	f.text("ID", e.ID, maxID)
-	f.provider("Provider", e.Provider)
-	f.model("Model", e.Model)
+	if !named {
+		f.provider("Provider", e.Provider)
+		f.model("Model", e.Model)
+	}
 	f.duration("ExpiresIn", e.ExpiresIn)
 	if e.ExpiresIn > maxExpiry {
 		f.add("ExpiresIn", "is longer than 366 days")
 	}
 	f.text("Owner", e.Owner, maxID)
-	lines, conditions := e.lines(&f, buffer), e.conditions(&f)
-	if err := f.err(); err != nil {
-		return hold, query, err
-	}
-	hold = store.Hold{TenantID: e.TenantID, ID: e.ID, Provider: e.Provider, Model: e.Model, Lines: lines, Owner: e.Owner}
-	query = PriceQuery{Provider: e.Provider, Model: e.Model, Conditions: conditions, PromptTokens: promptTokens(lines)}
-	return hold, query, nil
+	lines, conditions = e.lines(&f, buffer), e.conditions(&f)
+	return lines, conditions, f.err()
 }
 
 func (e *Estimate) lines(f *faults, buffer *fieldLines) []store.Line {

@@ -42,17 +42,26 @@ func usedOf(metric Meter, t *store.Total) (sum int64) {
 	return sum
 }
 
-// heldOf returns how much of a metric a hold takes up. It holds one call.
-func heldOf(metric Meter, h *store.Hold) (sum int64) {
+// demand is what one call asks of the limits that apply to it.
+type demand struct {
+	provider, model string
+	lines           []store.Line
+	cost            store.Money
+}
+
+func demandOf(h *store.Hold) *demand { return &demand{h.Provider, h.Model, h.Lines, h.Cost} }
+
+// of returns how much of a metric is asked for.
+func (d *demand) of(metric Meter) (sum int64) {
 	switch metric {
 	case Cost:
-		return int64(h.Cost)
+		return int64(d.cost)
 	case Calls:
 		return 1
 	}
-	for i := range h.Lines {
-		if counts(metric, h.Lines[i].Meter) {
-			sum = addUp(sum, h.Lines[i].Quantity)
+	for i := range d.lines {
+		if counts(metric, d.lines[i].Meter) {
+			sum = addUp(sum, d.lines[i].Quantity)
 		}
 	}
 	return sum

@@ -29,6 +29,7 @@ type PriceBook struct {
 	rates   map[string][]ExchangeRate // by currency, in order of From
 
 	providers map[string]*providerPrices
+	largest   []*providerPrices // a few of them, those with the most models first
 }
 
 type modelKey struct{ provider, model string }
@@ -202,7 +203,7 @@ func (b *PriceBook) finish(f faults) (*PriceBook, error) {
 	for _, key := range b.modelKeys() {
 		p := b.providers[key.provider]
 		if p == nil {
-			p = &providerPrices{models: map[string]namedModel{}}
+			p = &providerPrices{name: key.provider, models: map[string]namedModel{}}
 			b.providers[key.provider] = p
 		}
 		if model := b.models[key]; model.isPattern() {
@@ -220,6 +221,10 @@ func (b *PriceBook) finish(f faults) (*PriceBook, error) {
 			b.providers[key.provider].models[key.model] = namedModel{modelPrices: target, id: model}
 		}
 	}
+	b.largest = slices.SortedFunc(maps.Values(b.providers), func(x, y *providerPrices) int {
+		return cmp.Or(cmp.Compare(len(y.models), len(x.models)), cmp.Compare(x.name, y.name))
+	})
+	b.largest = b.largest[:min(len(b.largest), 4)]
 	b.version = b.hash()
 	return b, nil
 }

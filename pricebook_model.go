@@ -6,7 +6,8 @@ import "strings"
 // the model without the date of a snapshot, or the pattern with the longest prefix, as PriceBook finds them. ok is false
 // when only prices of every model ("*") could apply, or none.
 func (b *PriceBook) Model(provider, model string) (entry string, ok bool) {
-	c := b.ask(&PriceQuery{Provider: provider, Model: model})
+	var c pricedCall
+	c.ask(b, &PriceQuery{Provider: provider, Model: model})
 	if c.model != nil {
 		return c.model.model, true
 	}

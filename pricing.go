@@ -3,6 +3,8 @@ package usage
 import (
 	"errors"
 	"maps"
+	"math"
+	"math/bits"
 	"slices"
 	"strings"
 	"time"
@@ -153,7 +155,8 @@ func (b *PriceBook) Price(q PriceQuery, lines []Line) (decimal.Decimal, error) {
 
 // price is Price in the ledger's unit.
 func (b *PriceBook) price(q *PriceQuery, lines []Line) (sum Money, err error) {
-	c := b.ask(q)
+	var c pricedCall
+	c.ask(b, q)
 	if q.PromptTokens == 0 {
 		c.prompt = promptTokens(lines)
 	}
@@ -182,12 +185,15 @@ func (c *pricedCall) charge(q *PriceQuery, l *Line, sum *Money) error {
 	if l.Unbilled {
 		return nil
 	}
-	row, unfound := c.find(l.Meter)
+	row := c.standard(l.Meter)
 	if row == nil {
-		if l.Quantity == 0 {
-			return nil
+		var unfound *priceFinding
+		if row, unfound = c.find(l.Meter); row == nil {
+			if l.Quantity == 0 {
+				return nil
+			}
+			return &UnpricedError{Provider: q.Provider, Model: q.Model, Meter: l.Meter, Reason: c.reason(q, unfound)}
 		}
-		return &UnpricedError{Provider: q.Provider, Model: q.Model, Meter: l.Meter, Reason: c.reason(q, unfound)}
 	}
 	cost, ok := row.cost(l.Quantity)
 	total, fits := store.Add(int64(*sum), int64(cost))
@@ -207,6 +213,10 @@ func (r *priceRow) cost(quantity int64) (cost store.Money, ok bool) {
 				return 0, false
 			}
 		}
+	}
+	if r.unit > 0 { // most prices: what is whole needs no division
+		high, low := bits.Mul64(uint64(quantity), uint64(r.unit))
+		return store.Money(low), high == 0 && low <= math.MaxInt64
 	}
 	n, ok := store.MulDiv(quantity, int64(r.rate.Amount), r.rate.Per)
 	return store.Money(n), ok

@@ -108,6 +108,9 @@ func (p *Price) compile(f *faults, rates []ExchangeRate) []priceRow {
 func (r *priceRow) setRate(p *Price, dollars decimal.Decimal) {
 	amount, _ := store.MoneyOf(dollars)
 	r.rate = store.Rate{Amount: amount, Per: p.Per, RoundUpTo: p.RoundUpTo}
+	if int64(amount)%p.Per == 0 {
+		r.unit = int64(amount) / p.Per
+	}
 }
 
 // exchange cuts the row where the exchange rate changes. Before the first rate it has no value.

@@ -11,6 +11,7 @@ import (
 type (
 	// providerPrices are the models of a provider by id and alias, and its patterns, the longest prefix first.
 	providerPrices struct {
+		name     string
 		models   map[string]namedModel
 		patterns []*modelPrices
 	}
@@ -53,6 +54,7 @@ type (
 	priceRow struct {
 		from, until int64
 		rate        store.Rate
+		unit        int64 // what one unit costs, 0 when that is no whole number of picodollars
 		priceLimits
 		needs    []condition
 		billedAs Meter
@@ -76,8 +78,19 @@ type pricedCall struct {
 	plain bool
 }
 
-func (b *PriceBook) ask(q *PriceQuery) pricedCall {
-	c := pricedCall{at: q.At.UnixMicro(), prompt: q.PromptTokens, conditions: q.Conditions, id: q.Model, provider: b.providers[q.Provider]}
+// provider returns nil when the book has no price of the provider. The largest ones are found without hashing the name.
+func (b *PriceBook) provider(name string) *providerPrices {
+	for i := range b.largest {
+		if b.largest[i].name == name {
+			return b.largest[i]
+		}
+	}
+	return b.providers[name]
+}
+
+// ask fills in the call from a query.
+func (c *pricedCall) ask(b *PriceBook, q *PriceQuery) {
+	c.at, c.prompt, c.conditions, c.id, c.provider = q.At.UnixMicro(), q.PromptTokens, q.Conditions, q.Model, b.provider(q.Provider)
 	c.plain = len(q.Conditions) == 0
 	if !c.plain {
 		tier, named := q.Conditions[ServiceTier]
@@ -87,7 +100,6 @@ func (b *PriceBook) ask(q *PriceQuery) pricedCall {
 	if c.provider != nil {
 		c.resolve()
 	}
-	return c
 }
 
 // resolve finds the model by its exact id or alias, and else by its id without the date of a snapshot.
@@ -146,6 +158,22 @@ type priceFinding struct {
 	meter    Meter
 	prices   *meterPrices
 	currency string
+}
+
+// standard is find for most calls: it returns nil unless the call is plain and its model has a price of the meter's own that
+// applies and has a value.
+func (c *pricedCall) standard(meter Meter) *priceRow {
+	if !c.plain || c.model == nil {
+		return nil
+	}
+	prices := c.model.meter(meter)
+	if prices == nil {
+		return nil
+	}
+	if row := prices.standard(c, prices.threshold(c)); row != nil && row.currency == "" {
+		return row
+	}
+	return nil
 }
 
 // find returns the row that a meter is charged by, or nil and why there is none. It follows BilledAs; a book has no
@@ -216,10 +244,8 @@ func (m *meterPrices) threshold(c *pricedCall) int64 {
 func (m *meterPrices) find(c *pricedCall) (row *priceRow, several bool) {
 	above := m.threshold(c)
 	if c.plain {
-		for _, row := range m.plain {
-			if row.above == above && c.at >= row.from && c.at < row.until {
-				return row, false
-			}
+		if row = m.standard(c, above); row != nil {
+			return row, false
 		}
 	}
 	limits := priceLimits{above: above, tier: c.tier, batch: c.batch}
@@ -232,6 +258,16 @@ func (m *meterPrices) find(c *pricedCall) (row *priceRow, several bool) {
 		}
 	}
 	return closest(m.redirects, c, &limits)
+}
+
+// standard returns the row without conditions that applies.
+func (m *meterPrices) standard(c *pricedCall, above int64) *priceRow {
+	for _, row := range m.plain {
+		if row.above == above && c.at >= row.from && c.at < row.until {
+			return row
+		}
+	}
+	return nil
 }
 
 // closest returns the first row that applies, and whether another one of its rank does too. The rows come with the

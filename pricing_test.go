@@ -428,7 +428,8 @@ func FuzzPriceRounding(f *testing.F) {
 		if quantity < 0 || amount < 0 || per <= 0 || pulse < 0 {
 			return
 		}
-		row := priceRow{rate: store.Rate{Amount: store.Money(amount), Per: per, RoundUpTo: pulse}}
+		var row priceRow
+		row.setRate(&Price{Per: per, RoundUpTo: pulse}, store.Money(amount).Decimal())
 		got, ok := row.cost(quantity)
 		want := exactCost(quantity, amount, per, pulse)
 		if ok != want.IsInt64() || ok && int64(got) != want.Int64() {

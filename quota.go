@@ -55,8 +55,9 @@ func used(s *store.Standing, l *store.Limit) int64 {
 
 // addUpTotals is what some totals make up of what a limit counts.
 func addUpTotals(totals []*store.Total, l *store.Limit) (sum int64) {
+	all := l.Provider == "" && l.Model == ""
 	for _, total := range totals {
-		if applies(l, total.Provider, total.Model) {
+		if all || applies(l, total.Provider, total.Model) {
 			sum = addUp(sum, usedOf(l.Meter, total))
 		}
 	}

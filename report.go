@@ -100,8 +100,8 @@ func (t *Tracker) GetCurrentUsage(ctx context.Context, tenantID string) (*Usage,
 func limitUsage(l *limitStand, period Period) LimitUsage {
 	usage := LimitUsage{Limit: limitOf(l.Limit), Period: period, Held: unitsOf(l.Meter, l.held)}
 	used, most := l.used, l.Max
-	if l.Per.IsRate() {
-		r := rateOf(&l.Limit)
+	if l.isRate() {
+		r := &l.rate
 		used, most = r.burst-r.take(l.arrival, period.Start, 0).remaining, r.burst
 	}
 	usage.Used, usage.Percent = unitsOf(l.Meter, used), percentOf(used, most)

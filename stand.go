@@ -21,10 +21,13 @@ type stand struct {
 
 type limitStand struct {
 	store.Limit
-	// used and held are those of the period that contains at; a rate has an arrival instead.
+	// used and held are those of the period that contains at; a rate has its rule and an arrival instead.
 	used, held int64
+	rate       rate
 	arrival    store.Arrival
 }
+
+func (l *limitStand) isRate() bool { return l.rate.window != 0 }
 
 func standOf(s *store.Standing) *stand {
 	stand := &stand{
@@ -35,7 +38,7 @@ func standOf(s *store.Standing) *stand {
 		l := &stand.limits[i]
 		l.Limit = s.Quota.Limits[i]
 		if l.Per.IsRate() {
-			l.arrival = arrivalOf(s.Arrivals, l.Key())
+			l.rate, l.arrival = rateOf(&l.Limit), arrivalOf(s.Arrivals, l.Key())
 			continue
 		}
 		l.used, l.held = used(s, &l.Limit), addUpTotals(s.Held, &l.Limit)
@@ -56,8 +59,8 @@ func arrivalOf(arrivals []store.Arrival, key store.RateKey) store.Arrival {
 // period is the one that a limit counts in; that of a rate lasts until all of it has come back.
 func (s *stand) period(l *limitStand, now time.Time) Period {
 	switch {
-	case l.Per.IsRate():
-		return Period{Start: now, End: later(now, rateOf(&l.Limit).take(l.arrival, now, 0).reset)}
+	case l.isRate():
+		return Period{Start: now, End: later(now, l.rate.take(l.arrival, now, 0).reset)}
 	case l.Per == Day:
 		return s.day
 	}
@@ -73,26 +76,34 @@ func later(at time.Time, d time.Duration) time.Time {
 
 // refusal is the rule of limits. A suspended tenant gets nothing. A hard limit refuses when used + held + asked is more
 // than its maximum or used + held has reached it, and a hard rate when it has not so much room now. Of the limits of
-// periods the first one is named, and after them, of the rates, the one that takes longest. A hold that has no price, for
-// the reason given, is refused by the first hard limit on cost.
-func (s *stand) refusal(now time.Time, h *store.Hold, unpriced error) error {
+// periods the first one is named, and after them, of the rates, the one that takes longest. What has no price, for the
+// reason given, is refused by the first hard limit on cost.
+func (s *stand) refusal(now time.Time, d *demand, unpriced error) error {
 	if s.suspended != "" {
 		return &SuspendedError{TenantID: s.tenantID, Reason: s.suspended}
 	}
+	tooFast := false
 	for i := range s.limits {
 		l := &s.limits[i]
-		if l.Soft || l.Per.IsRate() || !applies(&l.Limit, h.Provider, h.Model) {
+		if l.Soft || !applies(&l.Limit, d.provider, d.model) {
+			continue
+		}
+		asked := d.of(l.Meter)
+		if l.isRate() {
+			tooFast = tooFast || !l.rate.fits(&l.arrival, now, asked)
 			continue
 		}
 		if l.Meter == Cost && unpriced != nil {
 			return unpriced
 		}
-		asked, taken := heldOf(l.Meter, h), addUp(l.used, l.held)
-		if taken >= l.Max || addUp(taken, asked) > l.Max {
+		if taken := addUp(l.used, l.held); taken >= l.Max || addUp(taken, asked) > l.Max {
 			return s.exceeded(l, now, asked, taken)
 		}
 	}
-	return s.tooFast(now, h)
+	if tooFast {
+		return s.tooFast(now, d)
+	}
+	return nil
 }
 
 func (s *stand) exceeded(l *limitStand, now time.Time, asked, taken int64) error {
@@ -104,29 +115,23 @@ func (s *stand) exceeded(l *limitStand, now time.Time, asked, taken int64) error
 	}
 }
 
-// tooFast returns the refusal of the hard rate that takes longest to have room, nil when all have it.
-func (s *stand) tooFast(now time.Time, h *store.Hold) error {
+// tooFast returns the refusal of the hard rate that takes longest to have room, of those that have none.
+func (s *stand) tooFast(now time.Time, d *demand) error {
 	var slowest *limitStand
 	var longest pace
 	for i := range s.limits {
 		l := &s.limits[i]
-		if l.Soft || !l.Per.IsRate() || !applies(&l.Limit, h.Provider, h.Model) {
+		if l.Soft || !l.isRate() || !applies(&l.Limit, d.provider, d.model) {
 			continue
 		}
-		if rateOf(&l.Limit).fits(&l.arrival, now, heldOf(l.Meter, h)) {
-			continue
-		}
-		p := rateOf(&l.Limit).take(l.arrival, now, heldOf(l.Meter, h))
-		if !longest.never && (slowest == nil || p.never || p.retry > longest.retry) {
+		p := l.rate.take(l.arrival, now, d.of(l.Meter))
+		if p.denied && !longest.never && (slowest == nil || p.never || p.retry > longest.retry) {
 			slowest, longest = l, p
 		}
 	}
-	if slowest == nil {
-		return nil
-	}
 	refusal := &QuotaError{
-		TenantID: s.tenantID, Limit: limitOf(slowest.Limit), Asked: unitsOf(slowest.Meter, heldOf(slowest.Meter, h)),
-		Used:      unitsOf(slowest.Meter, rateOf(&slowest.Limit).burst-longest.remaining),
+		TenantID: s.tenantID, Limit: limitOf(slowest.Limit), Asked: unitsOf(slowest.Meter, d.of(slowest.Meter)),
+		Used:      unitsOf(slowest.Meter, slowest.rate.burst-longest.remaining),
 		Remaining: unitsOf(slowest.Meter, longest.remaining), Period: Period{Start: now, End: later(now, longest.reset)},
 	}
 	if !longest.never {
@@ -142,12 +147,12 @@ func (s *stand) take(now time.Time, h *store.Hold) (arrivals []store.Arrival) {
 		if !applies(&l.Limit, h.Provider, h.Model) {
 			continue
 		}
-		asked := heldOf(l.Meter, h)
+		asked := demandOf(h).of(l.Meter)
 		switch {
-		case !l.Per.IsRate():
+		case !l.isRate():
 			l.held = addUp(l.held, asked)
 		case asked > 0:
-			l.arrival, _ = rateOf(&l.Limit).add(l.arrival, now, now, asked)
+			l.arrival, _ = l.rate.add(l.arrival, now, now, asked)
 			arrivals = append(arrivals, l.arrival)
 		}
 	}
@@ -157,17 +162,17 @@ func (s *stand) take(now time.Time, h *store.Hold) (arrivals []store.Arrival) {
 	return arrivals
 }
 
-// passed returns the alerts of the rates, soft ones too, that have no room for a hold. What no rate ever gives at once is
+// passed returns the alerts of the rates, soft ones too, that have no room for what is asked. What no rate ever gives at once is
 // a mistake of the caller and not a rate that was reached.
-func (s *stand) passed(now time.Time, h *store.Hold) (alerts []store.Alert) {
+func (s *stand) passed(now time.Time, d *demand) (alerts []store.Alert) {
 	for i := range s.limits {
 		l := &s.limits[i]
-		if !l.Per.IsRate() || !applies(&l.Limit, h.Provider, h.Model) {
+		if !l.isRate() || !applies(&l.Limit, d.provider, d.model) {
 			continue
 		}
-		p := rateOf(&l.Limit).take(l.arrival, now, heldOf(l.Meter, h))
+		p := l.rate.take(l.arrival, now, d.of(l.Meter))
 		if p.denied && (!p.never || l.Soft) {
-			alerts = append(alerts, s.rateAlert(l, rateOf(&l.Limit).burst-p.remaining))
+			alerts = append(alerts, s.rateAlert(l, l.rate.burst-p.remaining))
 		}
 	}
 	return alerts
@@ -189,7 +194,7 @@ func (s *stand) rateAlert(l *limitStand, used int64) store.Alert {
 func (s *stand) count(now time.Time, added []*store.Record) (arrivals []store.Arrival, alerts []store.Alert) {
 	for i := range s.limits {
 		l := &s.limits[i]
-		if !l.Per.IsRate() {
+		if !l.isRate() {
 			continue
 		}
 		before, passed := l.arrival, false
@@ -198,14 +203,14 @@ func (s *stand) count(now time.Time, added []*store.Record) (arrivals []store.Ar
 				continue
 			}
 			var over bool
-			l.arrival, over = rateOf(&l.Limit).add(l.arrival, r.At, now, heldOf(l.Meter, &store.Hold{Lines: r.Lines}))
+			l.arrival, over = l.rate.add(l.arrival, r.At, now, (&demand{lines: r.Lines}).of(l.Meter))
 			passed = passed || over
 		}
 		if l.arrival != before {
 			arrivals = append(arrivals, l.arrival)
 		}
 		if passed {
-			alerts = append(alerts, s.rateAlert(l, rateOf(&l.Limit).burst))
+			alerts = append(alerts, s.rateAlert(l, l.rate.burst))
 		}
 	}
 	return arrivals, alerts
@@ -223,7 +228,7 @@ func refund(s *store.Standing, h *store.Hold) (arrivals []store.Arrival) {
 		if then.At.IsZero() {
 			continue // the limit is newer than the hold
 		}
-		if after := rateOf(l).refund(before, then, s.At, heldOf(l.Meter, h)); after != before {
+		if after := rateOf(l).refund(before, then, s.At, demandOf(h).of(l.Meter)); after != before {
 			arrivals = append(arrivals, after)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"hash/maphash"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,64 +23,100 @@ type standings struct {
 	// writes numbers what was decided or forgotten.
 	writes atomic.Uint64
 	seed   maphash.Seed
-	shards [shards]shard
+	// Whoever asks reads a bucket without a lock; a bucket that changes is replaced.
+	buckets [buckets]atomic.Pointer[[]*memory]
+	adding  sync.Mutex
 }
 
+// A tenant takes up some hundred bytes, and a hundred more for each limit.
 const (
-	shards = 64
-	// A tenant takes up some hundred bytes, and a hundred more for each limit.
-	maxShard = 160
+	buckets   = 4096
+	maxBucket = 5
 )
-
-type shard struct {
-	mu       sync.RWMutex
-	byTenant map[string]*memory
-}
 
 // memory is what is remembered of one tenant.
 type memory struct {
-	current atomic.Pointer[stand] // nil when that is not known
-	reading chan struct{}         // held by who reads it from the store
+	tenantID string
+	current  atomic.Pointer[stand] // nil when that is not known
+	reading  chan struct{}         // held by who reads it from the store
+	names    atomic.Pointer[[]names]
 
 	mu   sync.Mutex
 	last uint64 // the number of the last write that was published, or for which it was forgotten
 }
 
-func (s *standings) shard(tenantID string) *shard {
-	return &s.shards[maphash.String(s.seed, tenantID)%shards]
+// names are those of a provider and a model that were asked about. They are well-formed, and need not be looked at again.
+type names struct{ provider, model string }
+
+// maxNames bounds what is remembered of a tenant. Further names are looked at each time.
+const maxNames = 8
+
+// knows reports whether the names of an estimate for the tenant are known to be well-formed.
+func (m *memory) knows(e *Estimate) bool {
+	if m == nil {
+		return false
+	}
+	if known := m.names.Load(); known != nil {
+		for i := range *known {
+			if (*known)[i].provider == e.Provider && (*known)[i].model == e.Model {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// learn remembers the names of an estimate that were found well-formed. Where somebody else was faster, the next call does.
+func (m *memory) learn(e *Estimate) {
+	if m == nil {
+		return
+	}
+	known, next := m.names.Load(), []names(nil)
+	if known != nil {
+		next = *known
+	}
+	if len(next) < maxNames {
+		next = append(slices.Clip(next), names{strings.Clone(e.Provider), strings.Clone(e.Model)})
+		m.names.CompareAndSwap(known, &next)
+	}
+}
+
+func (s *standings) bucket(tenantID string) *atomic.Pointer[[]*memory] {
+	return &s.buckets[maphash.String(s.seed, tenantID)%buckets]
 }
 
 // find returns nil when nothing is remembered of a tenant.
 func (s *standings) find(tenantID string) *memory {
-	shard := s.shard(tenantID)
-	shard.mu.RLock()
-	m := shard.byTenant[tenantID]
-	shard.mu.RUnlock()
-	return m
+	bucket := s.bucket(tenantID).Load()
+	if bucket == nil {
+		return nil
+	}
+	for _, m := range *bucket {
+		if m.tenantID == tenantID {
+			return m
+		}
+	}
+	return nil
 }
 
-// of returns the memory of a tenant, a new one when there is none. Where there are too many, others are forgotten.
+// of returns the memory of a tenant, a new one when there is none. Of too many in a bucket, the oldest is forgotten.
 func (s *standings) of(tenantID string) *memory {
+	s.adding.Lock()
+	defer s.adding.Unlock()
 	if m := s.find(tenantID); m != nil {
 		return m
 	}
-	shard := s.shard(tenantID)
-	shard.mu.Lock()
-	defer shard.mu.Unlock()
-	if m := shard.byTenant[tenantID]; m != nil {
-		return m
+	m := &memory{tenantID: strings.Clone(tenantID), reading: make(chan struct{}, 1)}
+	next := []*memory{m}
+	if old := s.bucket(tenantID).Load(); old != nil {
+		next = append(next, (*old)[:min(len(*old), maxBucket-1)]...)
 	}
-	if shard.byTenant == nil || len(shard.byTenant) >= maxShard {
-		shard.byTenant = make(map[string]*memory)
-	}
-	m := &memory{reading: make(chan struct{}, 1)}
-	shard.byTenant[tenantID] = m
+	s.bucket(tenantID).Store(&next)
 	return m
 }
 
 // fresh returns where a tenant stands at an instant, nil when that is not known.
-func (s *standings) fresh(tenantID string, now time.Time) *stand {
-	m := s.find(tenantID)
+func (m *memory) fresh(now time.Time) *stand {
 	if m == nil {
 		return nil
 	}
@@ -189,10 +226,11 @@ func (w *witness) judgeQuota(s *store.Standing, _ []*store.Record) store.Judgeme
 // decide is the store.Decide of a hold; unpriced is why a limit on cost refuses it, nil if none does.
 func (w *witness) decide(s *store.Standing, h *store.Hold, unpriced error) store.Verdict {
 	stand := standOf(s)
-	verdict := store.Verdict{Refusal: stand.refusal(s.At, h, unpriced)}
+	asked := demandOf(h)
+	verdict := store.Verdict{Refusal: stand.refusal(s.At, asked, unpriced)}
 	var quota *QuotaError
 	if verdict.Refusal == nil || errors.As(verdict.Refusal, &quota) && quota.Limit.Per.IsRate() {
-		verdict.Alerts = fresh(s, stand.passed(s.At, h))
+		verdict.Alerts = fresh(s, stand.passed(s.At, asked))
 	}
 	if verdict.Refusal == nil {
 		verdict.Arrivals = stand.take(s.At, h)

@@ -345,8 +345,8 @@ func newID() (string, error) {
 	return id.String(), nil
 }
 
-// now is the clock as stores keep it.
-func (t *Tracker) now() time.Time { return t.cfg.Now().UTC().Truncate(time.Microsecond) }
+// now is the clock as stores keep it: in UTC, cut to microseconds.
+func (t *Tracker) now() time.Time { return time.UnixMicro(t.cfg.Now().UnixMicro()).UTC() }
 
 func checkTenant(id string) error {
 	var f faults

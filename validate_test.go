@@ -277,3 +277,24 @@ func TestConditionsRoundTrip(t *testing.T) {
 		t.Errorf("torn text is %v", got)
 	}
 }
+
+// What is clean is said of each character alone; eight are looked at together.
+func TestCleanTextIsSoAtEveryPlace(t *testing.T) {
+	t.Parallel()
+	for b := range 256 {
+		for length := range 19 {
+			for at := range length {
+				text := []byte(strings.Repeat("~ ", 10)[:length])
+				text[at] = byte(b)
+				if got, want := isClean(string(text)), b >= ' ' && b < 0x7f; got != want {
+					t.Fatalf("%q is clean: %v", text, got)
+				}
+			}
+		}
+	}
+	for text, want := range map[string]bool{"12345678é": true, "1234567é ": true, "12345678\u0085": false, "éééé\x01": false} {
+		if isClean(text) != want {
+			t.Errorf("%q is clean: %v", text, !want)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -171,6 +172,20 @@ INSERT INTO usage_records (
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING`
 
+// Most records have a price, no hold and none of the texts that need not be there. What they lack is in the statement: to
+// bind a value costs a twentieth of the whole insert.
+const insertPlainSQL = `
+INSERT INTO usage_records (
+	tenant, id, at, recorded_at, at_given, model, lines, cost, prices, conditions, endpoint, status, latency, overage)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)
+ON CONFLICT DO NOTHING`
+
+// isPlain reports whether insertPlainSQL has all of a record.
+func isPlain(r *store.Record) bool {
+	return r.Unpriced == "" && r.Error == "" && r.User == "" && r.IP == "" && len(r.Tags) == 0 && r.HoldID == "" &&
+		r.Settlement == "" && r.Overage == 0
+}
+
 // insertRecord reports false when the tenant has a record of that id.
 func (t *tx) insertRecord(ctx context.Context, n *tenant, model int64, r *store.Record) (bool, error) {
 	lines, err := t.packLines(ctx, r.Lines)
@@ -183,10 +198,16 @@ func (t *tx) insertRecord(ctx context.Context, n *tenant, model int64, r *store.
 			return false, err
 		}
 	}
-	result, err := t.exec(insertRecord, n.number, r.ID, r.At.UnixMicro(), r.RecordedAt.UnixMicro(), r.AtGiven, model,
-		lines, costColumn(r), text(r.Unpriced), numbers[0], numbers[1], numbers[2], int64(r.Status), r.Latency.Microseconds(),
-		text(r.Error), text(r.User), text(r.IP), text(packTags(r.Tags)), text(r.HoldID), text(string(r.Settlement)),
-		int64(r.Overage))
+	var result driver.Result
+	if isPlain(r) {
+		result, err = t.exec(insertPlain, n.number, r.ID, r.At.UnixMicro(), r.RecordedAt.UnixMicro(), r.AtGiven, model,
+			lines, int64(r.Cost), numbers[0], numbers[1], numbers[2], int64(r.Status), r.Latency.Microseconds())
+	} else {
+		result, err = t.exec(insertRecord, n.number, r.ID, r.At.UnixMicro(), r.RecordedAt.UnixMicro(), r.AtGiven, model,
+			lines, costColumn(r), text(r.Unpriced), numbers[0], numbers[1], numbers[2], int64(r.Status), r.Latency.Microseconds(),
+			text(r.Error), text(r.User), text(r.IP), text(packTags(r.Tags)), text(r.HoldID), text(string(r.Settlement)),
+			int64(r.Overage))
+	}
 	if err != nil {
 		return false, err
 	}

@@ -16,6 +16,7 @@ const (
 	dataVersion
 	commit
 	insertRecord
+	insertPlain
 	findRecord
 	findRecords
 	selectFiledRow
@@ -32,6 +33,7 @@ func (s statement) sql() string {
 		dataVersion:    "PRAGMA data_version",
 		commit:         "COMMIT",
 		insertRecord:   insertRecordSQL,
+		insertPlain:    insertPlainSQL,
 		findRecord:     selectRecord,
 		findRecords:    selectWanted,
 		selectFiledRow: selectFiled,
@@ -45,7 +47,14 @@ func (s statement) sql() string {
 // prepared are the statements of one driver connection.
 type prepared struct {
 	conn  any
-	stmts [statements]driver.Stmt
+	stmts [statements]preparedStmt
+}
+
+// preparedStmt is what the driver's statements are.
+type preparedStmt interface {
+	driver.Stmt
+	driver.StmtExecContext
+	driver.StmtQueryContext
 }
 
 func (p *prepared) close() {
@@ -71,7 +80,7 @@ func (t *tx) prepare(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			p.stmts[i] = stmt
+			p.stmts[i] = stmt.(preparedStmt)
 		}
 		// Waiting for the write lock is beginImmediate's part.
 		if _, err := conn.(driver.ExecerContext).ExecContext(ctx, "PRAGMA busy_timeout = 0", nil); err != nil {
@@ -90,14 +99,11 @@ func (t *tx) run(s statement) error {
 }
 
 // exec executes a prepared statement. No context is handed on: the driver would start a goroutine for each statement to
-// watch it. write looks at it before the commit.
-func (t *tx) exec(s statement, args ...driver.Value) (result driver.Result, err error) {
+// watch it. write looks at it before the commit. Nor is it done within Conn.Raw: that takes three allocations and a lock,
+// which keeps others from a connection that is nobody else's until write gives it back.
+func (t *tx) exec(s statement, args ...driver.Value) (driver.Result, error) {
 	t.bind(args)
-	err = t.Raw(func(any) error {
-		result, err = t.store.prepared.stmts[s].(driver.StmtExecContext).ExecContext(context.Background(), t.args)
-		return err
-	})
-	return result, err
+	return t.store.prepared.stmts[s].ExecContext(context.Background(), t.args)
 }
 
 // insert executes a prepared statement that adds a row, and returns the row's number.
@@ -126,22 +132,20 @@ func (t *tx) row(s statement, values []driver.Value, args ...driver.Value) error
 // io.EOF.
 func (t *tx) rows(s statement, values, args []driver.Value, each func() error) error {
 	t.bind(args)
-	return t.Raw(func(any) error {
-		rows, err := t.store.prepared.stmts[s].(driver.StmtQueryContext).QueryContext(context.Background(), t.args)
-		if err != nil {
-			return err
-		}
-		defer rows.Close() //nolint:errcheck // it has been read
-		for err == nil {
-			if err = rows.Next(values); err == nil {
-				err = each()
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
+	rows, err := t.store.prepared.stmts[s].QueryContext(context.Background(), t.args)
+	if err != nil {
 		return err
-	})
+	}
+	defer rows.Close() //nolint:errcheck // it has been read
+	for err == nil {
+		if err = rows.Next(values); err == nil {
+			err = each()
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
 }
 
 func (t *tx) bind(args []driver.Value) {

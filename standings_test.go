@@ -1,0 +1,49 @@
+package usage
+
+import (
+	"fmt"
+	"hash/maphash"
+	"testing"
+)
+
+func TestStandingsForgetTheOldestOfTooMany(t *testing.T) {
+	t.Parallel()
+	const tenants = 2 * buckets * maxBucket
+	s := &standings{seed: maphash.MakeSeed()}
+	for i := range tenants {
+		id := fmt.Sprint("tenant ", i)
+		if m := s.of(id); m != s.of(id) || m != s.find(id) {
+			t.Fatalf("%s is forgotten at once", id)
+		}
+	}
+	kept := 0
+	for i := range tenants {
+		if m := s.find(fmt.Sprint("tenant ", i)); m != nil {
+			kept++
+			if want := fmt.Sprint("tenant ", i); m.tenantID != want {
+				t.Fatalf("%s is remembered for %s", m.tenantID, want)
+			}
+		}
+	}
+	if kept < 10_000 || kept > buckets*maxBucket {
+		t.Errorf("%d tenants are remembered", kept)
+	}
+}
+
+func TestStandingsRememberFewNames(t *testing.T) {
+	t.Parallel()
+	m := &memory{tenantID: "acme"}
+	estimate := func(i int) *Estimate { return &Estimate{Provider: "p", Model: fmt.Sprint("model ", i)} }
+	for i := range 2 * maxNames {
+		if m.knows(estimate(i)) {
+			t.Fatalf("model %d is known before it was asked about", i)
+		}
+		m.learn(estimate(i))
+		if learned := m.knows(estimate(i)); learned != (i < maxNames) {
+			t.Errorf("model %d is known: %v", i, learned)
+		}
+	}
+	if m.knows(&Estimate{Provider: "q", Model: "model 0"}) || m.knows(&Estimate{Provider: "p"}) {
+		t.Error("a name that nobody asked about is known")
+	}
+}

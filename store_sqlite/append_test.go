@@ -1,0 +1,77 @@
+package storesqlite
+
+import (
+	"fmt"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/acf68eca/usage/store"
+)
+
+// Most records lack most of what a record can have, and are inserted without it. Each field alone has to be enough for it to
+// be kept; one that is added to store.Record and not thought of here is a failure.
+func TestEachFieldOfARecordIsKept(t *testing.T) {
+	t.Parallel()
+	h := open(t, newFile(t))
+	samples := map[string]func(*store.Record){
+		"TenantID": func(*store.Record) {}, "ID": func(*store.Record) {}, // all have them
+		"Provider":     func(r *store.Record) { r.Provider = "other" },
+		"Model":        func(r *store.Record) { r.Model = "other" },
+		"At":           func(r *store.Record) { r.At = r.At.Add(-time.Hour) },
+		"AtGiven":      func(r *store.Record) { r.AtGiven = true },
+		"RecordedAt":   func(r *store.Record) { r.RecordedAt = r.RecordedAt.Add(time.Microsecond) },
+		"Lines":        func(r *store.Record) { r.Lines = []store.Line{{Meter: "images", Quantity: 1, Unbilled: true}} },
+		"Cost":         func(r *store.Record) { r.Cost, r.Lines = 3, []store.Line{{Meter: "images", Quantity: 1, Cost: 3}} },
+		"Unpriced":     func(r *store.Record) { r.Unpriced = "unknown model" },
+		"PriceVersion": func(r *store.Record) { r.PriceVersion = "v2" },
+		"Conditions":   func(r *store.Record) { r.Conditions = "batch=true" },
+		"Endpoint":     func(r *store.Record) { r.Endpoint = "/v1/other" },
+		"Status":       func(r *store.Record) { r.Status = 500 },
+		"Latency":      func(r *store.Record) { r.Latency = time.Second },
+		"Error":        func(r *store.Record) { r.Error = "timeout" },
+		"User":         func(r *store.Record) { r.User = "ann" },
+		"IP":           func(r *store.Record) { r.IP = "192.0.2.1" },
+		"Tags":         func(r *store.Record) { r.Tags = map[string]string{"team": "blue"} },
+		"HoldID":       func(r *store.Record) { r.HoldID = "h" },
+		"Settlement":   func(r *store.Record) { r.HoldID = "h" }, // the store's, of a record with a hold
+		"Overage":      func(r *store.Record) { r.HoldID = "h" },
+	}
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[store.Record]()) {
+		t.Run(field.Name, func(t *testing.T) {
+			t.Parallel()
+			set := samples[field.Name]
+			if set == nil {
+				t.Fatal("the test does not know the field")
+			}
+			record := store.Record{TenantID: acme, ID: fmt.Sprint("with ", field.Name), Provider: "p", Model: "m", At: noon(), RecordedAt: noon()}
+			set(&record)
+			want := record
+			if want.HoldID != "" {
+				want.Settlement = store.HoldUnknown
+			}
+			outcomes, err := h.Append(t.Context(), noon(), []*store.Record{&record}, noAlerts)
+			if err != nil || outcomes[0].Err != nil {
+				t.Fatalf("%v, %v", err, outcomes)
+			}
+			page, err := h.Records(t.Context(), store.RecordQuery{TenantID: acme, Limit: 100})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, got := range page {
+				if got.ID != want.ID {
+					continue
+				}
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Errorf("(-want +got):\n%s", diff)
+				}
+				return
+			}
+			t.Error("it is not in the ledger")
+		})
+	}
+}
+
+func noAlerts(*store.Standing, []*store.Record) store.Judgement { return store.Judgement{} }
