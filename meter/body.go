@@ -45,6 +45,7 @@ func (o *observation) newBodyScanner(header http.Header, limit int64) bodyScanne
 	}
 	switch {
 	case b.kind == events:
+		o.openAI.choices = o.request.choices
 		b.events = newEventScanner(&o.openAI, o.endpoint != chat && o.endpoint != completions)
 	case b.kind == document && o.api == OpenAI:
 		b.json = newDocumentScanner(openAITree, &o.openAI)
@@ -142,6 +143,15 @@ func (b *bodyScanner) whole() bool {
 		return b.json.docs > 0
 	}
 	return false
+}
+
+// marked reports whether the response says that it is whole, so that the last usage in it is that of the call: it is one
+// document, or a stream with an end mark.
+func (b *bodyScanner) marked() bool {
+	if b.events != nil {
+		return b.events.decoder.done
+	}
+	return b.whole()
 }
 
 // newDocumentScanner reads one JSON document.

@@ -78,7 +78,7 @@ type Host struct {
 // Labels say who made a call. See the fields of the same names in usage.OpenAICall.
 type Labels struct {
 	User, IP string
-	// Tags are at most 28: the meter adds up to four of its own, which stand above others of their names.
+	// Tags are at most 27: the meter adds up to five of its own, which stand above others of their names.
 	Tags map[string]string
 }
 
@@ -88,6 +88,9 @@ const (
 	TagRequestID = "request_id"
 	// TagBytesSeen is how many bytes of the response came before its unknown usage was recorded.
 	TagBytesSeen = "bytes_seen"
+	// TagTokensSeen is how many tokens, input and output together, the provider had reported before its unknown usage was
+	// recorded: the call used at least as many. Servers that report a usage with each event have it.
+	TagTokensSeen = "tokens_seen"
 	// TagEstimated is why the quantities are those of Config.Estimator and not of the provider.
 	TagEstimated = "usage_estimated"
 	// TagResponseID is the id that a server other than OpenAI's gave to a response and had given to another before. The
@@ -95,7 +98,7 @@ const (
 	TagResponseID = "response_id"
 )
 
-const maxHostTags = 28
+const maxHostTags = 27
 
 // Unmeasured is what is known of a call whose usage is not.
 type Unmeasured struct {
@@ -109,6 +112,9 @@ type Unmeasured struct {
 	MaxOutputTokens int64
 	// ResponseBytes and Events are what came of the response: of a chat completion, an event is about a token.
 	ResponseBytes, Events int64
+	// InputTokens and OutputTokens are the least that the call used: what the provider had reported when its stream broke
+	// off. They are 0 when it reports a usage only at the end.
+	InputTokens, OutputTokens int64
 }
 
 // Guess is what a call is estimated to have used.

@@ -3,8 +3,8 @@ package meter
 import "bytes"
 
 // eventScanner finds in a stream of server-sent events those that say what the call used, without reading the others:
-// it searches each piece for the name "usage", for the end mark and for the beginning of an error, and decodes only the
-// events that have one. The first events are decoded too, for the call's id and model.
+// it searches each piece for the name "usage", for the end mark and for an error, and decodes only the events that have
+// one. The first events are decoded too, for the call's id and model.
 //
 // It keeps the part of an event that a piece breaks off, up to maxHeld bytes. An event that is longer is decoded as it
 // comes, so that none has to fit into memory.
@@ -14,6 +14,7 @@ type eventScanner struct {
 	held    []byte
 	decoder eventDecoder
 	open    bool // an event is being decoded as it comes
+	mark    int  // how much of a byte order mark the stream has begun with; len(byteOrderMark) when it is read on
 	// first is how many more events are decoded whatever is in them, while the model is not known.
 	first int
 	// nulls says that an event with "usage":null is worth decoding: it may be the end of a stream of typed events.
@@ -33,12 +34,33 @@ func newEventScanner(r *openAIReading, typed bool) *eventScanner {
 }
 
 func (s *eventScanner) write(p []byte) {
+	if s.mark < len(byteOrderMark) {
+		p = s.skipMark(p)
+	}
 	if s.open || len(s.held) > 0 {
 		p = p[s.complete(p):]
 	}
 	end := s.lastBoundary(p)
 	s.search(p[:end])
 	s.hold(p[end:])
+}
+
+// byteOrderMark may stand before the first event, and means nothing.
+const byteOrderMark = "\uFEFF"
+
+// skipMark passes over a byte order mark, which may come in pieces, and returns what follows. What only begins as one is
+// the beginning of a line that nobody knows.
+func (s *eventScanner) skipMark(p []byte) []byte {
+	for len(p) > 0 && s.mark < len(byteOrderMark) {
+		if p[0] != byteOrderMark[s.mark] {
+			s.held = append(s.held, byteOrderMark[:s.mark]...)
+			s.mark = len(byteOrderMark)
+			break
+		}
+		p = p[1:]
+		s.mark++
+	}
+	return p
 }
 
 // complete gives the event that was broken off its rest, and returns how much of p that was.
@@ -84,6 +106,7 @@ func (s *eventScanner) hold(p []byte) {
 		s.held = append(s.held, p...)
 	default:
 		s.open = true
+		s.decoder.reading.followed()
 		s.decoder.begin()
 		s.decoder.write(s.held)
 		s.decoder.write(p)
@@ -161,7 +184,7 @@ func (s *eventScanner) search(b []byte) {
 		b = b[n:]
 		s.countFirst()
 	}
-	mark, fault := indexFrom(b, 0, endMark), indexFrom(b, 0, errorMark)
+	mark, fault := indexFrom(b, 0, endMark), nextError(b, 0)
 	for at := 0; ; {
 		found := s.nextUsage(b, at)
 		for _, other := range []int{mark, fault} {
@@ -170,16 +193,25 @@ func (s *eventScanner) search(b []byte) {
 			}
 		}
 		if found < 0 {
+			s.passOver(b[at:])
 			return
 		}
 		start, end := eventAround(b, at, found)
+		s.passOver(b[at:start])
 		s.decode(b[start:end])
 		if at = end; mark >= 0 && mark < at {
 			mark = indexFrom(b, at, endMark)
 		}
 		if fault >= 0 && fault < at {
-			fault = indexFrom(b, at, errorMark)
+			fault = nextError(b, at)
 		}
+	}
+}
+
+// passOver takes events that are not decoded. All that matters of them is that they are there.
+func (s *eventScanner) passOver(b []byte) {
+	if r := s.decoder.reading; r.final && len(bytes.Trim(b, "\r\n")) > 0 {
+		r.followed()
 	}
 }
 
@@ -190,6 +222,7 @@ func (s *eventScanner) countFirst() {
 }
 
 func (s *eventScanner) decode(event []byte) {
+	s.passOver(event)
 	for len(event) > 0 { // once, but for blank lines before it
 		s.decoder.begin()
 		n, _ := s.decoder.write(event)
@@ -231,9 +264,25 @@ var (
 	endMark   = []byte("DONE]")
 	usageTail = []byte(`ge"`)
 	usageHead = []byte(`"usa`)
-	// errorMark begins an event in the middle of a stream that says what went wrong.
-	errorMark = []byte(`{"error":`)
+	// errorName is the name of the member, or the type of the event, that says what went wrong in the middle of a stream.
+	errorName = []byte(`"error"`)
 )
+
+// nextError returns where, from at on, "error" stands as a value, or as a name with an object as its value, and -1 when
+// it does not. Responses repeat an error of null.
+func nextError(b []byte, at int) int {
+	for {
+		i := indexFrom(b, at, errorName)
+		if i < 0 {
+			return -1
+		}
+		at = i + len(errorName)
+		rest := bytes.TrimLeft(b[at:], " \t:")
+		if len(rest) == 0 || rest[0] != 'n' && rest[0] != '"' {
+			return i
+		}
+	}
+}
 
 func indexFrom(b []byte, at int, what []byte) int {
 	i := bytes.Index(b[at:], what)

@@ -158,11 +158,10 @@ func (o *observation) openAIModel() string {
 // openAIUnknown returns why the call's usage is not known, "" when it is.
 func (o *observation) openAIUnknown(end ending) string {
 	r := &o.openAI
-	isWhole := r.final || end == endOfBody || end == endTerminal
 	switch {
 	case end == endNoResponse:
 		return UsageNoResponse
-	case r.used && isWhole:
+	case r.used && (r.final || o.body.marked()):
 		if fault := r.invalid(); fault != "" {
 			return UsageInvalid + ": " + fault
 		}
@@ -181,6 +180,14 @@ func (o *observation) openAIUnknown(end ending) string {
 		return ""
 	}
 	return o.unknown(end)
+}
+
+// least returns what the provider had reported up to some event of a stream that broke off, 0 when it had not.
+func (o *observation) least() (input, output int64) {
+	if r := &o.openAI; r.used && !r.final && r.invalid() == "" {
+		return r.last.usage.input, r.last.usage.output
+	}
+	return 0, 0
 }
 
 // unknown returns why a body said nothing of its usage.

@@ -8,10 +8,12 @@ const (
 	fModel
 	fTier
 	fType // of a stream's event
+	fCode // of an event that is an error, and a program in others
 	fErrorCode
 	fErrorType
 	fChoices
-	fFinish // why a choice ended: the stream's usage is final
+	fChoiceIndex
+	fFinish // why a choice ended
 	fUsage
 	fUsageType
 	fInput
@@ -126,13 +128,17 @@ var bodyNodes = []*node{
 		{name: "type", field: fItemType},
 		{name: "action", kids: []*node{{name: "type", field: fAction}}},
 	}}},
-	{name: "choices", field: fChoices, elem: &node{kids: []*node{{name: "finish_reason", field: fFinish}}}},
+	{name: "choices", field: fChoices, elem: &node{kids: []*node{
+		{name: "index", field: fChoiceIndex},
+		{name: "finish_reason", field: fFinish},
+	}}},
 	{name: "data", field: fImages, elem: &node{}},
 }
 
 // openAITree is a response, or an event of a stream: its own members, or those of the response within it.
 var openAITree = &node{kids: append([]*node{
 	{name: "type", field: fType},
+	{name: "code", field: fCode},
 	{name: "response", kids: bodyNodes},
 }, bodyNodes...)}
 

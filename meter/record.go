@@ -203,6 +203,9 @@ func (f *flight) tags(id, unknown string) map[string]string {
 	}
 	if unknown != "" {
 		own[TagBytesSeen] = strconv.FormatInt(f.observed.seen, 10)
+		if input, output := f.observed.least(); input+output > 0 {
+			own[TagTokensSeen] = strconv.FormatInt(input+output, 10)
+		}
 	}
 	return own
 }
@@ -241,6 +244,7 @@ func (f *flight) unmeasured() Unmeasured {
 		TenantID: f.tenant, Provider: o.provider, Endpoint: o.path, RequestBytes: o.request.bytes,
 		MediaBytes: o.request.media, Characters: o.request.speech, MaxOutputTokens: o.request.maxOutput, ResponseBytes: o.seen,
 	}
+	seen.InputTokens, seen.OutputTokens = o.least()
 	if o.body.events != nil {
 		seen.Events = o.body.events.events
 	}

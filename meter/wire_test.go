@@ -69,3 +69,39 @@ func TestTheCodeOfAnErrorWithinAStreamIsKept(t *testing.T) {
 		}
 	}
 }
+
+// The stream of the Responses API has errors that are events of their own.
+func TestTheCodeOfAnErrorEventIsKept(t *testing.T) {
+	t.Parallel()
+	delta := `data: {"type":"response.output_text.delta","delta":"` + secretAnswer + `"}` + "\n\n"
+	program := `data: {"type":"response.code_interpreter_call_code.done","code":"x=1","usage":{}}` + "\n\n"
+	for event, want := range map[string]string{
+		`{"type":"error","code":"server_error","message":"` + secretAnswer + `","param":null}`: "server_error",
+		`{"message":"x","code":"ERR_1","type" : "error"}`:                                      "ERR_1",
+		`{"type":"error","code":null,"message":"` + secretAnswer + `"}`:                        "error",
+		`{"type":"error","code":"` + secretAnswer + ` is no word","message":"x"}`:              "error",
+		`{"type":"error","error":{"code":"rate_limit_exceeded"}}`:                              "rate_limit_exceeded",
+		`{"id":"x","object":"chat.completion.chunk","error": {"code":502}}`:                    "502",
+		`{"type":"response.failed","response":{"error":null,"usage":null}}`:                    "",
+	} {
+		stream := strings.Repeat(delta, 20) + program + "data: " + event + "\n\n"
+		for _, body := range []io.Reader{strings.NewReader(stream), iotest.OneByteReader(strings.NewReader(stream))} {
+			if call := parsed(t, "/v1/responses", eventStream, streamRequest, body); call.Error != want || call.UsageUnknown == "" {
+				t.Errorf("%s: %+v", event, call)
+			}
+		}
+	}
+}
+
+// A byte order mark is no part of the first event, and passes to the host.
+func TestAByteOrderMarkBeforeTheFirstEventIsPassedOver(t *testing.T) {
+	t.Parallel()
+	const stream = "\uFEFF" + streamUsage + streamDone
+	r := newRig(t, meter.Config{}, replies(200, eventStream, stream))
+	if got := r.exchange(chatURL, streamRequest); got != stream {
+		t.Errorf("the host read %q", got)
+	}
+	if rec := r.one(); rec.ID != "chatcmpl-2" || rec.Cost.String() != "0.00023" {
+		t.Errorf("recorded %+v", rec)
+	}
+}
