@@ -133,16 +133,24 @@ func (o *observation) openAICalls(end ending) []usage.OpenAICall {
 	if o.status < 400 {
 		o.fillFromRequest(&call)
 	}
-	if r.last.imageGenTokens == 0 {
-		return []usage.OpenAICall{call}
+	if tool, ok := r.toolCall(call); ok {
+		return []usage.OpenAICall{call, tool}
 	}
-	tool := usage.OpenAICall{
-		ID: call.ID, Provider: call.Provider, Endpoint: call.Endpoint, Status: call.Status, UsageUnknown: UsageImageTool,
+	return []usage.OpenAICall{call}
+}
+
+// toolCall makes the call of the images that a tool of a call made.
+func (r *openAIReading) toolCall(of usage.OpenAICall) (tool usage.OpenAICall, ok bool) {
+	if r.last.imageGenTokens == 0 || of.UsageUnknown != "" {
+		return tool, false
+	}
+	tool = usage.OpenAICall{
+		ID: of.ID, Provider: of.Provider, Batch: of.Batch, Endpoint: of.Endpoint, Status: of.Status, UsageUnknown: UsageImageTool,
 	}
 	if tool.ID != "" {
 		tool.ID = cleaned(tool.ID+"/image_gen", maxName)
 	}
-	return []usage.OpenAICall{call, tool}
+	return tool, true
 }
 
 // openAIModel is the model that the response names, else the one asked for, else the deployment.

@@ -43,7 +43,13 @@ const (
 	fLineID
 	fLineStatus
 	fRequestID
+	fLineError
+	fLineResponse
 	fLineErrorCode
+
+	// Events of the Realtime API.
+	fItemID
+	fContentIndex
 
 	// ElevenLabs.
 	fAudioSeconds
@@ -146,8 +152,8 @@ var openAITree = &node{kids: append([]*node{
 var batchTree = &node{field: fLine, kids: []*node{
 	{name: "id", field: fLineID},
 	{name: "custom_id", field: fCustomID},
-	{name: "error", kids: []*node{{name: "code", field: fLineErrorCode}}},
-	{name: "response", kids: []*node{
+	{name: "error", field: fLineError, kids: []*node{{name: "code", field: fLineErrorCode}}},
+	{name: "response", field: fLineResponse, kids: []*node{
 		{name: "status_code", field: fLineStatus},
 		{name: "request_id", field: fRequestID},
 		{name: "body", kids: bodyNodes},
