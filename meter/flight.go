@@ -18,6 +18,7 @@ type flight struct {
 	transport *Transport
 	request   *http.Request // as it is sent
 	body      *requestBody  // nil when there is none
+	sending   sending
 	tenant    string
 	started   time.Time
 	labels    Labels
@@ -82,7 +83,7 @@ const maxPathLength = 1024
 func (f *flight) failed(err error) {
 	f.mu.Lock()
 	f.observed.status = 0
-	sent := f.body == nil || f.body.isSent(err)
+	sent := f.isSent(err)
 	f.readRequest()
 	f.mu.Unlock()
 	f.end(endNoResponse, failure(err), !sent)

@@ -19,6 +19,7 @@ import (
 func (f *flight) prepare(req *http.Request) error {
 	f.request = req
 	if req.Body == nil || req.Body == http.NoBody {
+		f.watch(req)
 		return nil
 	}
 	cfg := &f.transport.cfg
@@ -56,13 +57,41 @@ func (f *flight) prepareCopy(req *http.Request) bool {
 	}
 	f.body.readAhead(body)
 	_ = body.Close() // of what has only been read
-	sent := f.body
-	_, sent.tells = f.transport.cfg.Base.(*http.Transport)
-	f.request = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
-		GetConn: func(string) { sent.asked.Store(true) },
-		GotConn: func(httptrace.GotConnInfo) { sent.connected.Store(true) },
-	}))
+	f.watch(req)
 	return true
+}
+
+// sending is what is learnt of a request that is sent as it is, and not read along.
+type sending struct {
+	watched bool
+	// tells says that the transport is one that tells by a trace, which asked shows of others; connected, that it had a
+	// connection to write to.
+	tells            bool
+	asked, connected atomic.Bool
+}
+
+// watch makes the request that is sent as it is, with a trace by which the transport tells whether it could be.
+func (f *flight) watch(req *http.Request) {
+	s := &f.sending
+	s.watched = true
+	_, s.tells = f.transport.cfg.Base.(*http.Transport)
+	f.request = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+		GetConn: func(string) { s.asked.Store(true) },
+		GotConn: func(httptrace.GotConnInfo) { s.connected.Store(true) },
+	}))
+}
+
+// isSent reports whether the provider may have got all of the request, which ended in an error. One that is sent as it is
+// may have been got as soon as there was a connection; where a transport tells nothing, only a failure to connect says that
+// it was not.
+func (f *flight) isSent(err error) bool {
+	s := &f.sending
+	if !s.watched {
+		return f.body.isRead()
+	}
+	var operation *net.OpError
+	isDial := errors.As(err, &operation) && operation.Op == "dial"
+	return s.connected.Load() || !s.tells && !s.asked.Load() && !isDial
 }
 
 // heldRequest is how much of a body that cannot be had again is held when something has to be known of it before it is
@@ -77,16 +106,10 @@ type requestBody struct {
 
 	mu      sync.Mutex      // the transport reads while the response may come
 	known   bool            // read ahead
-	held    bool            // by holding all of it
 	found   requestFacts    // by reading ahead, of the beginning at least
 	scanner *requestScanner // reads along when the facts are not known
 	read    int64
-	sent    bool
-
-	// Of a body that is sent as it is: tells says that the transport is one that tells by a trace, which asked shows of others;
-	// connected, that it had a connection to write to.
-	tells            bool
-	asked, connected atomic.Bool
+	sent    bool // all of it was read
 }
 
 // readAhead scans a copy of the body.
@@ -132,7 +155,7 @@ func (b *requestBody) hold(ctx context.Context) error {
 		rest = brokenReader{err}
 	}
 	if len(held) < heldRequest && err == nil {
-		b.found, b.known, b.held = s.finish(), true, true
+		b.found, b.known = s.finish(), true
 	} else {
 		b.scanner, b.found = b.newScanner(), s.facts // more of it may follow
 		b.found.complete = false
@@ -161,18 +184,11 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// isSent reports whether the provider may have got all of the request, which ended in an error. A body that is sent as it
-// is may have been got as soon as there was a connection; where a transport tells nothing, only a failure to connect says
-// that it was not.
-func (b *requestBody) isSent(err error) bool {
+// isRead reports whether the transport has read all of the body, which it does where it has a connection to write to.
+func (b *requestBody) isRead() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.known || b.held {
-		return b.sent
-	}
-	var operation *net.OpError
-	isDial := errors.As(err, &operation) && operation.Op == "dial"
-	return b.connected.Load() || !b.tells && !b.asked.Load() && !isDial
+	return b.sent
 }
 
 // facts returns what has been found by now.
