@@ -70,8 +70,10 @@ func (o *observation) contentKind(media string) contentKind {
 	return opaque
 }
 
-func mediaType(header http.Header) string {
-	contentType := header.Get("Content-Type")
+func mediaType(header http.Header) string { return mediaOf(header.Get("Content-Type")) }
+
+// mediaOf returns the type of a content type, in lower case and without parameters, "" when there is none.
+func mediaOf(contentType string) string {
 	if contentType == jsonMedia || contentType == eventMedia {
 		return contentType // as nearly all of them are
 	}

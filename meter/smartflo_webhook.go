@@ -68,7 +68,8 @@ func newSmartflo(tracker *usage.Tracker, cfg SmartfloConfig) (*smartflo, error) 
 // once by its call_id, however often and by whichever webhooks and records it is told of; the first stands.
 //
 // It answers 204 when the event is recorded, was before, or is none to record; 400 when it is malformed or nobody's; 401
-// without the secret, which is compared in constant time; 405, 413 and 415 for what is no webhook; 503 when the ledger
+// without the secret, which is compared in constant time; 405, 413 and 415 for what is no webhook, the last for a body that
+// is neither JSON nor a form; 503 when the ledger
 // cannot be written, so that it is sent again. What it answers with says nothing of the payload.
 func NewSmartfloWebhook(tracker *usage.Tracker, cfg SmartfloConfig) (http.Handler, error) {
 	if len(cfg.Secret) < minSecret {
@@ -138,7 +139,10 @@ func webhookEvent(w http.ResponseWriter, req *http.Request) (e SmartfloEvent, st
 	default:
 		return e, http.StatusMethodNotAllowed
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, errContentType):
+		return e, http.StatusUnsupportedMediaType
+	case err != nil:
 		return e, http.StatusBadRequest
 	}
 	return e, 0
