@@ -38,8 +38,9 @@ type Config struct {
 	Reserve bool
 	// MaxOutputTokens is what Reserve takes a request to put out that sets no maximum itself. Defaults to 16,384.
 	MaxOutputTokens int64
-	// Estimate changes what Reserve asks for: the default is the request's bytes as input tokens, which is a bound and not
-	// a forecast. It must be safe for concurrent use. Defaults to no change.
+	// Estimate changes what Reserve asks for: the default is the request's bytes as input tokens, or as audio of the lowest
+	// bit rate, which is a bound and not a forecast. Where there is none, the estimate has the meter UnmeasuredRequest: take
+	// it away to let the call through. It must be safe for concurrent use. Defaults to no change.
 	Estimate func(*http.Request, usage.Estimate) usage.Estimate
 
 	// Estimator guesses what a call used that has an unknown usage. It must be safe for concurrent use. ok false is no
@@ -105,7 +106,7 @@ type Unmeasured struct {
 	TenantID, Provider, Model, Endpoint string
 	// Reason is why it is not known: one of the Usage… constants.
 	Reason string
-	// RequestBytes is the length of the request's body, and MediaBytes how much of it is pictures and the like in the form
+	// RequestBytes is the length of the request's body, without its gzip, and MediaBytes how much of it is pictures and the like in the form
 	// of text. Characters is the length of the text to speak.
 	RequestBytes, MediaBytes, Characters int64
 	// MaxOutputTokens is what the request allows, 0 when it does not say.

@@ -76,6 +76,7 @@ const (
 	fQuality
 	fMusicLength
 	fWatermark
+	fElsewhere
 )
 
 // The usage of all forms of OpenAI's responses has names that do not collide, so one tree reads them all.

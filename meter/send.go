@@ -2,6 +2,7 @@ package meter
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"io"
@@ -23,17 +24,17 @@ func (f *flight) prepare(req *http.Request) error {
 		return nil
 	}
 	cfg := &f.transport.cfg
-	newScanner := func() *requestScanner {
-		return newRequestScanner(req.Header.Get("Content-Type"), req.Header.Get("Content-Encoding"), cfg.RequestLimit)
+	f.body = &requestBody{
+		ReadCloser: req.Body, length: req.ContentLength, limit: cfg.RequestLimit,
+		contentType: req.Header.Get("Content-Type"), encoding: req.Header.Get("Content-Encoding"),
 	}
-	f.body = &requestBody{ReadCloser: req.Body, length: req.ContentLength, newScanner: newScanner}
 	if !f.prepareCopy(req) {
 		if cfg.Reserve || cfg.AskForUsage {
 			if err := f.body.hold(req.Context()); err != nil {
 				return err
 			}
 		} else {
-			f.body.scanner = newScanner()
+			f.body.scanner = newRequestScanner(f.body.contentType, f.body.encoding, cfg.RequestLimit)
 		}
 		f.request = req.WithContext(req.Context()) // a clone: a RoundTripper leaves its request as it is
 		f.request.Body = f.body
@@ -101,8 +102,8 @@ const heldRequest = 1 << 20
 // requestBody is a request's body on its way to the provider.
 type requestBody struct {
 	io.ReadCloser
-	length     int64
-	newScanner func() *requestScanner
+	length, limit         int64
+	contentType, encoding string
 
 	mu      sync.Mutex      // the transport reads while the response may come
 	known   bool            // read ahead
@@ -114,17 +115,59 @@ type requestBody struct {
 
 // readAhead scans a copy of the body.
 func (b *requestBody) readAhead(body io.Reader) {
-	s := b.newScanner()
-	var err error
+	b.found, b.known = readRequest(body, b.contentType, b.encoding, b.limit), true
+}
+
+// readRequest scans a request that can be read to its end before it is sent, up to limit bytes of it, with what gzip it is
+// in undone. It finds nothing in one that cannot be read.
+func readRequest(body io.Reader, contentType, encoding string, limit int64) requestFacts {
+	body, err := decoded(body, encoding)
+	if err == nil {
+		encoding = ""
+	}
+	s := newRequestScanner(contentType, encoding, limit)
 	if from, ok := body.(io.WriterTo); ok { // it is in memory already
 		_, err = from.WriteTo(limitedWriter{s})
 	} else {
-		_, err = io.Copy(scanWriter(s.write), io.LimitReader(body, s.limit+1))
+		_, err = io.Copy(scanWriter(s.write), io.LimitReader(body, limit+1))
 	}
-	if err == nil || s.facts.bytes > s.limit {
-		b.found = s.finish()
+	if err != nil && s.facts.bytes <= limit {
+		return requestFacts{}
 	}
-	b.known = true
+	return s.finish()
+}
+
+// isEncoded reports whether a body has a content encoding.
+func isEncoded(encoding string) bool {
+	return encoding != "" && !strings.EqualFold(encoding, "identity")
+}
+
+// decoded returns what is in a body, and the body itself with errEncoding when it is in an encoding other than gzip.
+func decoded(body io.Reader, encoding string) (io.Reader, error) {
+	switch {
+	case !isEncoded(encoding):
+		return body, nil
+	case strings.EqualFold(encoding, "gzip"), strings.EqualFold(encoding, "x-gzip"):
+		return &gzipReader{body: body}, nil
+	}
+	return body, errEncoding
+}
+
+var errEncoding = errors.New("meter: the request has an encoding other than gzip")
+
+// gzipReader decodes gzip from the first read on.
+type gzipReader struct {
+	body io.Reader
+	zip  *gzip.Reader
+}
+
+func (r *gzipReader) Read(p []byte) (n int, err error) {
+	if r.zip == nil {
+		if r.zip, err = gzip.NewReader(r.body); err != nil {
+			return 0, err
+		}
+	}
+	return r.zip.Read(p)
 }
 
 // limitedWriter is a scanner that refuses what comes after its limit: a body that writes itself may be of any length.
@@ -148,16 +191,15 @@ func (b *requestBody) hold(ctx context.Context) error {
 	if !stop() {
 		return ctx.Err()
 	}
-	s := b.newScanner()
-	s.write(held)
+	found := readRequest(bytes.NewReader(held), b.contentType, b.encoding, b.limit)
 	rest := io.Reader(b.ReadCloser)
 	if err != nil {
 		rest = brokenReader{err}
 	}
 	if len(held) < heldRequest && err == nil {
-		b.found, b.known = s.finish(), true
+		b.found, b.known = found, true
 	} else {
-		b.scanner, b.found = b.newScanner(), s.facts // more of it may follow
+		b.scanner, b.found = newRequestScanner(b.contentType, b.encoding, b.limit), found // more of it may follow
 		b.found.complete = false
 	}
 	b.ReadCloser = struct {
@@ -207,7 +249,7 @@ func (f *flight) ask() (insert string, at int64) {
 	asked := f.body.facts()
 	isChat := f.observed.endpoint == chat || f.observed.endpoint == completions
 	switch {
-	case !f.transport.cfg.AskForUsage || !isChat || !asked.complete || !asked.stream || asked.includeUsage != "":
+	case !f.transport.cfg.AskForUsage || !isChat || !asked.complete || isEncoded(f.body.encoding) || !asked.stream || asked.includeUsage != "":
 		return "", 0
 	case !asked.options:
 		return `"stream_options":{"include_usage":true},`, asked.bodyAt

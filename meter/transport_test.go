@@ -710,6 +710,7 @@ func TestWhatIsNotCharged(t *testing.T) {
 		{"an upload", http.MethodPost, "https://api.openai.com/v1/files"},
 		{"a batch", http.MethodPost, "https://api.openai.com/v1/batches"},
 		{"a response that is cancelled", http.MethodPost, "https://api.openai.com/v1/responses/resp_1/cancel"},
+		{"a run that is cancelled", http.MethodPost, "https://api.openai.com/v1/threads/thread_1/runs/run_1/cancel"},
 		{"a new voice", http.MethodPost, "https://api.elevenlabs.io/v1/voices/add"},
 		{"a conversation that is read", http.MethodGet, "https://api.elevenlabs.io/v1/convai/conversations/c"},
 		{"another host", http.MethodPost, "https://llm.example.com/v1/chat/completions"},
