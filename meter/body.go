@@ -34,9 +34,9 @@ type bodyScanner struct {
 }
 
 // newBodyScanner chooses how to read a body by what its head says.
-func (o *observation) newBodyScanner(header http.Header, limit int64) bodyScanner {
-	b := bodyScanner{left: limit, kind: o.contentKind(mediaType(header))}
-	switch encoding := strings.ToLower(strings.TrimSpace(header.Get("Content-Encoding"))); {
+func (o *observation) newBodyScanner(h http.Header, limit int64) bodyScanner {
+	b := bodyScanner{left: limit, kind: o.contentKind(mediaType(h))}
+	switch encoding := strings.ToLower(strings.TrimSpace(header(h, "Content-Encoding"))); {
 	case encoding == "" || encoding == "identity" || b.kind == opaque:
 	case encoding == "gzip" || encoding == "x-gzip":
 		b.gzip = newGunzipper()
@@ -70,7 +70,15 @@ func (o *observation) contentKind(media string) contentKind {
 	return opaque
 }
 
-func mediaType(header http.Header) string { return mediaOf(header.Get("Content-Type")) }
+func mediaType(h http.Header) string { return mediaOf(header(h, "Content-Type")) }
+
+// header is Header.Get for a name that is in its canonical form.
+func header(h http.Header, name string) string {
+	if values := h[name]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
+}
 
 // mediaOf returns the type of a content type, in lower case and without parameters, "" when there is none.
 func mediaOf(contentType string) string {

@@ -17,8 +17,8 @@ type eventScanner struct {
 	mark    int  // how much of a byte order mark the stream has begun with; len(byteOrderMark) when it is read on
 	// first is how many more events are decoded whatever is in them, while the model is not known.
 	first int
-	// nulls says that an event with "usage":null is worth decoding: it may be the end of a stream of typed events.
-	nulls  bool
+	// typed says that events have types. One with "usage":null is worth decoding then: it may be the end of the stream.
+	typed  bool
 	events int64
 	done   bool // the end mark was there, or an event that ends its stream
 }
@@ -30,7 +30,7 @@ const maxHeld = 4 << 10
 const firstEvents = 16
 
 func newEventScanner(r *openAIReading, typed bool) *eventScanner {
-	return &eventScanner{decoder: newEventDecoder(r), first: firstEvents, nulls: typed}
+	return &eventScanner{decoder: newEventDecoder(r), first: firstEvents, typed: typed}
 }
 
 func (s *eventScanner) write(p []byte) {
@@ -184,7 +184,7 @@ func (s *eventScanner) search(b []byte) {
 		b = b[n:]
 		s.countFirst()
 	}
-	mark, fault := indexFrom(b, 0, endMark), nextError(b, 0)
+	mark, fault := indexFrom(b, 0, endMark), s.nextError(b, 0)
 	for at := 0; ; {
 		found := s.nextUsage(b, at)
 		for _, other := range []int{mark, fault} {
@@ -203,7 +203,7 @@ func (s *eventScanner) search(b []byte) {
 			mark = indexFrom(b, at, endMark)
 		}
 		if fault >= 0 && fault < at {
-			fault = nextError(b, at)
+			fault = s.nextError(b, at)
 		}
 	}
 }
@@ -264,21 +264,69 @@ var (
 	endMark   = []byte("DONE]")
 	usageTail = []byte(`ge"`)
 	usageHead = []byte(`"usa`)
-	// errorName is the name of the member, or the type of the event, that says what went wrong in the middle of a stream.
+	// "error" is an object, or in typed events their type: what begins either of them is rare in a stream too.
 	errorName = []byte(`"error"`)
+	typeTail  = []byte(`ype"`)
+	typeHead  = []byte(`"t`)
 )
 
-// nextError returns where, from at on, "error" stands as a value, or as a name with an object as its value, and -1 when
-// it does not. Responses repeat an error of null.
-func nextError(b []byte, at int) int {
+// nextError returns where, from at on, an error stands that a stream may have in its middle, and -1 when none does.
+func (s *eventScanner) nextError(b []byte, at int) int {
+	object := nextErrorObject(b, at)
+	if !s.typed {
+		return object
+	}
+	if object >= 0 {
+		b = b[:object]
+	}
+	if event := nextErrorType(b, at); event >= 0 {
+		return event
+	}
+	return object
+}
+
+// nextErrorObject looks for an object by the name of "error".
+func nextErrorObject(b []byte, at int) int {
 	for {
-		i := indexFrom(b, at, errorName)
+		i := bytes.IndexByte(b[at:], '{')
 		if i < 0 {
 			return -1
 		}
-		at = i + len(errorName)
-		rest := bytes.TrimLeft(b[at:], " \t:")
-		if len(rest) == 0 || rest[0] != 'n' && rest[0] != '"' {
+		if at += i + 1; hasErrorName(b[:at-1]) {
+			return at - 1
+		}
+	}
+}
+
+// hasErrorName reports whether b ends with the name "error" and its colon.
+func hasErrorName(b []byte) bool {
+	n := withoutSpace(b)
+	if n == 0 || b[n-1] != ':' {
+		return false
+	}
+	n = withoutSpace(b[:n-1])
+	return bytes.HasSuffix(b[:n], errorName)
+}
+
+// withoutSpace returns the length of b without the spaces at its end.
+func withoutSpace(b []byte) int {
+	n := len(b)
+	for n > 0 && (b[n-1] == ' ' || b[n-1] == '\t') {
+		n--
+	}
+	return n
+}
+
+// nextErrorType looks for "error" as a type.
+func nextErrorType(b []byte, at int) int {
+	for {
+		i := indexFrom(b, at, typeTail)
+		if i < 0 {
+			return -1
+		}
+		at = i + len(typeTail)
+		rest, ok := bytes.CutPrefix(bytes.TrimLeft(b[at:], " \t"), []byte{':'})
+		if ok && bytes.HasPrefix(bytes.TrimLeft(rest, " \t"), errorName) && bytes.HasSuffix(b[:i], typeHead) {
 			return i
 		}
 	}
@@ -323,7 +371,7 @@ func (s *eventScanner) isUsage(rest []byte) bool {
 		case c == '{' && colon, c == '\r', c == '\n':
 			return true
 		case c == 'n' && colon:
-			return s.nulls
+			return s.typed
 		default:
 			return false
 		}

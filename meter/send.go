@@ -24,10 +24,9 @@ func (f *flight) prepare(req *http.Request) error {
 		return nil
 	}
 	cfg := &f.transport.cfg
-	f.body = &requestBody{
-		ReadCloser: req.Body, length: req.ContentLength, limit: cfg.RequestLimit,
-		contentType: req.Header.Get("Content-Type"), encoding: req.Header.Get("Content-Encoding"),
-	}
+	f.body = &f.carried
+	f.carried.ReadCloser, f.carried.length, f.carried.limit = req.Body, req.ContentLength, cfg.RequestLimit
+	f.carried.contentType, f.carried.encoding = header(req.Header, "Content-Type"), header(req.Header, "Content-Encoding")
 	if !f.prepareCopy(req) {
 		if cfg.Reserve || cfg.AskForUsage {
 			if err := f.body.hold(req.Context()); err != nil {
@@ -69,6 +68,7 @@ type sending struct {
 	// connection to write to.
 	tells            bool
 	asked, connected atomic.Bool
+	trace            httptrace.ClientTrace
 }
 
 // watch makes the request that is sent as it is, with a trace by which the transport tells whether it could be.
@@ -76,10 +76,9 @@ func (f *flight) watch(req *http.Request) {
 	s := &f.sending
 	s.watched = true
 	_, s.tells = f.transport.cfg.Base.(*http.Transport)
-	f.request = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
-		GetConn: func(string) { s.asked.Store(true) },
-		GotConn: func(httptrace.GotConnInfo) { s.connected.Store(true) },
-	}))
+	s.trace.GetConn = func(string) { s.asked.Store(true) }
+	s.trace.GotConn = func(httptrace.GotConnInfo) { s.connected.Store(true) }
+	f.request = req.WithContext(httptrace.WithClientTrace(req.Context(), &s.trace))
 }
 
 // isSent reports whether the provider may have got all of the request, which ended in an error. One that is sent as it is

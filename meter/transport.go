@@ -32,7 +32,7 @@ type Transport struct {
 	tracker *usage.Tracker
 	cfg     Config
 	routes  []route
-	out     outbox
+	out     *outbox
 
 	mu        sync.Mutex
 	strangers map[string]struct{}
@@ -48,7 +48,9 @@ func NewTransport(tracker *usage.Tracker, cfg Config) (*Transport, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Transport{tracker: tracker, cfg: complete, routes: routes, strangers: make(map[string]struct{}), open: make(map[*flight]struct{})}, nil
+	t := &Transport{tracker: tracker, cfg: complete, routes: routes, strangers: make(map[string]struct{}), open: make(map[*flight]struct{})}
+	t.out = newOutbox(t.deliver)
+	return t, nil
 }
 
 // RoundTrip makes a request. Besides the errors of Config.Base it returns ErrNoTenant, that of the request's context if it
@@ -111,9 +113,13 @@ func (t *Transport) Flush(ctx context.Context) error {
 	t.mu.Lock()
 	var over []*flight
 	for f := range t.open {
-		if f.request.Context().Err() != nil {
-			over = append(over, f)
+		if f.request.Context().Err() == nil {
+			continue
 		}
+		if f.over == nil {
+			f.over = make(chan struct{})
+		}
+		over = append(over, f)
 	}
 	t.mu.Unlock()
 	for _, f := range over {
@@ -149,7 +155,9 @@ func (t *Transport) closed(f *flight) {
 	defer t.mu.Unlock()
 	if _, ok := t.open[f]; ok {
 		delete(t.open, f)
-		close(f.over)
+		if f.over != nil {
+			close(f.over)
+		}
 	}
 }
 
