@@ -25,7 +25,8 @@ type BatchLine struct {
 // ParseBatch yields the lines of a batch's output file (GET /v1/files/{id}/content): each is a response of its own, at
 // the batch's price. A response that used a tool with a model of its own, which it does not name, is yielded twice, with
 // a call of an unknown usage for the tool. A line may be of any length and is not held. Empty lines are passed over. An
-// error that wraps ErrMalformed is of one line, whose number the BatchLine has, and the next ones follow; one of reading ends the sequence.
+// error that wraps ErrMalformed is of one line, whose number the BatchLine has, and the next ones follow; one of reading
+// ends the sequence.
 func ParseBatch(file io.Reader) iter.Seq2[BatchLine, error] {
 	return func(yield func(BatchLine, error) bool) {
 		b := batchReader{yield: yield}

@@ -59,7 +59,8 @@ func transportTo(tb testing.TB, tracker *usage.Tracker, base http.RoundTripper, 
 }
 
 // BenchmarkPlain is a small request and its response, through a transport that answers from memory, after it has waited
-// as one does that has a connection: bare, and metered. The difference, less the call of the ledger by itself, is what the meter costs.
+// as one does that has a connection: bare, and metered. The difference, less the call of the ledger by itself, is what the
+// meter costs.
 func BenchmarkPlain(b *testing.B) {
 	header := http.Header{"Content-Type": {jsonType}, "X-Request-Id": {"req_1"}}
 	base := roundTripper(func(req *http.Request) (*http.Response, error) {

@@ -106,8 +106,8 @@ type Unmeasured struct {
 	TenantID, Provider, Model, Endpoint string
 	// Reason is why it is not known: one of the Usage… constants.
 	Reason string
-	// RequestBytes is the length of the request's body, without its gzip, and MediaBytes how much of it is pictures and the like in the form
-	// of text. Characters is the length of the text to speak.
+	// RequestBytes is the length of the request's body, without its gzip, and MediaBytes how much of it is pictures and the
+	// like in the form of text. Characters is the length of the text to speak.
 	RequestBytes, MediaBytes, Characters int64
 	// MaxOutputTokens is what the request allows, 0 when it does not say.
 	MaxOutputTokens int64

@@ -67,6 +67,8 @@ func newSmartflo(tracker *usage.Tracker, cfg SmartfloConfig) (*smartflo, error) 
 // the query of a GET. Only those about a hang-up are recorded; the others are answered and passed over. A call is recorded
 // once by its call_id, however often and by whichever webhooks and records it is told of; the first stands.
 //
+// A hang-up is told by its end_stamp or by one of the fields hangup_cause…, so the webhook's template has to have one.
+//
 // It answers 204 when the event is recorded, was before, or is none to record; 400 when it is malformed or nobody's; 401
 // without the secret, which is compared in constant time; 405, 413 and 415 for what is no webhook, the last for a body that
 // is neither JSON nor a form; 503 when the ledger

@@ -54,8 +54,8 @@ func NewTransport(tracker *usage.Tracker, cfg Config) (*Transport, error) {
 }
 
 // RoundTrip makes a request. Besides the errors of Config.Base it returns ErrNoTenant, that of the request's context if it
-// ends while a body is held, and with Config.Reserve those of Tracker.Reserve; the request has not been made then. An SDK may take them for a failed connection and try again, which
-// is refused again.
+// ends while a body is held, and with Config.Reserve those of Tracker.Reserve; the request has not been made then. An SDK
+// may take them for a failed connection and try again, which is refused again.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL == nil {
 		return t.cfg.Base.RoundTrip(req) // which says what is wrong
@@ -98,7 +98,10 @@ func (t *Transport) passElevenLabs(req *http.Request, r route) (*http.Response, 
 	}
 	f := t.flight(req, r, anyElevenLabs)
 	if f.started = started; f.tenant == "" {
-		t.cfg.Logger.Error("meter: a charged call is not recorded: it has no tenant", "path", req.URL.Path)
+		f.observed.begins(res.StatusCode, res.Header, 0)
+		call := f.observed.elevenLabsCall(endOfBody) // what the head says of it
+		call.At = started
+		t.report(&LogError{ElevenLabs: &call, Err: ErrNoTenant})
 		return res, nil
 	}
 	t.opened(f)

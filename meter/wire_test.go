@@ -3,6 +3,7 @@ package meter_test
 import (
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -103,5 +104,34 @@ func TestAByteOrderMarkBeforeTheFirstEventIsPassedOver(t *testing.T) {
 	}
 	if rec := r.one(); rec.ID != "chatcmpl-2" || rec.Cost.String() != "0.00023" {
 		t.Errorf("recorded %+v", rec)
+	}
+}
+
+// It has been made and charged, so that it cannot be refused; it is not lost without a word either.
+func TestAChargeWithoutATenantIsToldOf(t *testing.T) {
+	t.Parallel()
+	tracker, records := newTracker(t, usage.Config{})
+	var told []*meter.LogError
+	transport, err := meter.NewTransport(tracker, meter.Config{
+		Base: roundTripper(replies(200, jsonType, `{}`, "Character-Cost", "7", "Request-Id", "req_1")), Logger: slog.New(slog.DiscardHandler),
+		OnError: func(e *meter.LogError) { told = append(told, e) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://api.elevenlabs.io/v1/text-to-voice/design", strings.NewReader(`{}`))
+	res, err := transport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(res.Body); string(got) != "{}" || err != nil {
+		t.Errorf("the host read %q, %v", got, err)
+	}
+	res.Body.Close()
+	if err := transport.Flush(t.Context()); err != nil || len(records()) != 0 {
+		t.Errorf("%v, recorded %+v", err, records())
+	}
+	if len(told) != 1 || !errors.Is(told[0], meter.ErrNoTenant) || told[0].ElevenLabs.Credits != 7 || told[0].ElevenLabs.ID != "req_1" {
+		t.Errorf("told of %+v", told)
 	}
 }
