@@ -208,9 +208,15 @@ func (s *eventScanner) search(b []byte) {
 	}
 }
 
-// passOver takes events that are not decoded. All that matters of them is that they are there.
+// passOver takes events that are not decoded. All that matters of them is that they are there; what may become the end
+// mark, where a stream is cut, is none of them.
 func (s *eventScanner) passOver(b []byte) {
-	if r := s.decoder.reading; r.final && len(bytes.Trim(b, "\r\n")) > 0 {
+	r := s.decoder.reading
+	if !r.final {
+		return
+	}
+	b = bytes.Trim(b, "\r\n")
+	if !bytes.HasPrefix([]byte(dataField+doneMark), b) && !bytes.HasPrefix([]byte(dataField+" "+doneMark), b) {
 		r.followed()
 	}
 }

@@ -62,6 +62,7 @@ func TestAFinalUsageIsKnownHoweverTheStreamEnds(t *testing.T) {
 	delta, stop := `{"index":0,"delta":{"content":"x"}}`, `{"index":0,"delta":{},"finish_reason":"stop"}`
 	for name, stream := range map[string]string{
 		"an event without choices": running(1, delta) + running(17, ""),
+		"and a part of the mark":   running(1, delta) + running(17, "") + "data: [DO",
 		"the end of the choice":    running(1, delta) + running(17, stop),
 		"the end mark":             running(1, delta) + running(17, delta) + streamDone,
 		"an end mark that is cut":  running(1, delta) + running(17, delta) + strings.TrimRight(streamDone, "\n"),
