@@ -1317,6 +1317,6 @@ func TestAStoreThatDoesNotAnswer(t *testing.T) {
 	<-held
 	r.flush()
 	if n := len(r.records()); n != 1025 {
-		t.Errorf("%d records", n)
+		t.Errorf("%d records, failed %v", n, r.failed[:min(len(r.failed), 1)])
 	}
 }
