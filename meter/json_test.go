@@ -148,7 +148,7 @@ func compareWithStandard(t *testing.T, document []byte, got *openAIReading, docs
 		t.Fatalf("%d documents in %s", docs, document)
 	}
 	isEmpty := want.Usage != nil && want.Usage.Prompt == nil && want.Usage.Completion == nil // which may be none
-	isRepeated := strings.Count(text, `"usage"`) > 1 // which the standard library adds up, and here the last one counts
+	isRepeated := strings.Count(text, `"usage"`) > 1                                         // which the standard library adds up, and here the last one counts
 	if (want.Usage != nil) != got.used && !isEmpty && !isRepeated && !strings.Contains(text, "null") {
 		t.Errorf("usage %t in %s", got.used, document)
 	}
