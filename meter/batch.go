@@ -2,6 +2,7 @@ package meter
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"iter"
@@ -16,13 +17,16 @@ type BatchLine struct {
 	// CustomID is what the host named the request.
 	CustomID string
 	// Call is what is to be logged, with Batch set. Its ID is that of the response, else of the request, else of the line.
-	// The host adds the tenant. A request that failed or expired has an Error and no quantities, and costs nothing.
+	// The host adds the tenant, and the Model of its request where it is empty, as it is of pictures. A request that failed
+	// or expired has an Error and no quantities, and costs nothing.
 	Call usage.OpenAICall
 }
 
 // ParseBatch yields the lines of a batch's output file (GET /v1/files/{id}/content): each is a response of its own, at
-// the batch's price. A line may be of any length and is not held. Empty lines are passed over. An error that wraps
-// ErrMalformed is of one line, whose number the BatchLine has, and the next ones follow; one of reading ends the sequence.
+// the batch's price. A response that used a tool with a model of its own, which it does not name, is yielded twice, with
+// a call of an unknown usage for the tool. A line may be of any length and is not held. Empty lines are passed over. An
+// error that wraps ErrMalformed is of one line, whose number the BatchLine has, and the next ones follow; one of reading
+// ends the sequence.
 func ParseBatch(file io.Reader) iter.Seq2[BatchLine, error] {
 	return func(yield func(BatchLine, error) bool) {
 		b := batchReader{yield: yield}
@@ -59,7 +63,7 @@ type batchLine struct {
 	openAIReading
 	id, customID, requestID, errorCode string
 	status                             int64
-	isObject                           bool
+	isObject, hasError, hasResponse    bool
 	fault                              error
 }
 
@@ -68,8 +72,13 @@ func (l *batchLine) found(f field, k kind, value []byte) {
 		l.openAIReading.found(f, k, value)
 		return
 	}
-	if f == fLine && k == object {
+	switch {
+	case f == fLine && k == object:
 		l.isObject = true
+	case f == fLineError && (k == object || k == text): // null is none
+		l.hasError = true
+	case f == fLineResponse && k == object:
+		l.hasResponse = true
 	}
 	if k != text && k != literal || k == literal && string(value) == "null" {
 		return
@@ -82,7 +91,9 @@ func (l *batchLine) found(f field, k kind, value []byte) {
 	case fRequestID:
 		l.requestID = string(value)
 	case fLineErrorCode:
-		l.errorCode = word(string(value))
+		if l.errorCode = word(string(value)); l.errorCode == "" {
+			l.errorCode = unnamedError
+		}
 	case fLineStatus:
 		l.status, l.fault = parseCount(value)
 	}
@@ -115,6 +126,9 @@ func (b *batchReader) endLine() {
 	if !b.blank {
 		call, err := b.line.call(b.json.docs > 0)
 		b.stopped = !b.yield(BatchLine{Line: b.number, CustomID: b.line.customID, Call: call}, err)
+		if tool, ok := b.line.toolCall(call); ok && err == nil && !b.stopped {
+			b.stopped = !b.yield(BatchLine{Line: b.number, CustomID: b.line.customID, Call: tool}, nil)
+		}
 	}
 	b.start()
 }
@@ -124,51 +138,42 @@ func (l *batchLine) call(whole bool) (usage.OpenAICall, error) {
 	if !whole || !l.isObject || l.fault != nil || l.status != 0 && (l.status < 100 || l.status > 599) {
 		return usage.OpenAICall{}, fmt.Errorf("%w: not a line of a batch", ErrMalformed)
 	}
-	o := observation{provider: usage.OpenAI, endpoint: responses, openAI: l.openAIReading, status: int(l.status)}
-	o.body.kind = document
-	call := usage.OpenAICall{Model: o.openAIModel(), ServiceTier: condition(l.tier), Status: o.status, Batch: true}
+	call := usage.OpenAICall{
+		Model: cleaned(l.model, maxName), ServiceTier: condition(l.tier), Status: int(l.status), Error: cmp.Or(l.lineError(), l.failure()), Batch: true,
+	}
 	for _, id := range []string{l.openAIReading.id, l.requestID, l.id} {
 		if call.ID = cleaned(id, maxName); call.ID != "" {
 			break
 		}
 	}
 	switch fault := l.invalid(); {
-	case l.errorCode != "" || o.status >= 400:
-		call.Error = l.errorCode
-		if call.Error == "" {
-			call.Error = l.failure()
-		}
-	case !l.used:
-		call.UsageUnknown = UsageMissing
-	case fault != "":
+	case l.used && fault != "":
 		call.UsageUnknown = UsageInvalid + ": " + fault
-	default:
-		l.fill(&call, o.endpoint)
+	case l.used:
+		l.fill(&call, l.endpoint())
+	case l.lineError() == "" && call.Status < 400:
+		call.UsageUnknown = UsageMissing
 	}
 	return call, nil
 }
 
-// ParseRealtime reads a server event of the Realtime API, which comes over a websocket that passes the Transport
-// untouched. ok is false for all events but response.done, the one that has the usage. The event names no model: model is
-// the session's. The host adds the tenant.
-func ParseRealtime(model string, event []byte) (call usage.OpenAICall, ok bool) {
-	var r openAIReading
-	s := newDocumentScanner(openAITree, &r)
-	s.write(event)
-	if s.docs == 0 || r.event != "response.done" {
-		return usage.OpenAICall{}, false
+// unnamedError is the error of a line that failed and does not say by what.
+const unnamedError = "unknown_error"
+
+// lineError is the code of what kept the line's request from being answered, "" when nothing did. A line may have an error
+// of nulls beside its response.
+func (l *batchLine) lineError() string {
+	if l.errorCode == "" && l.hasError && !l.hasResponse {
+		return unnamedError
 	}
-	if r.model != "" {
-		model = r.model
+	return l.errorCode
+}
+
+// endpoint is what the line's request asked for, as far as the tokens of the response depend on it: only those of
+// pictures have a list of data and an output.
+func (l *batchLine) endpoint() endpoint {
+	if l.images > 0 && l.last.usage.output > 0 {
+		return images
 	}
-	call = usage.OpenAICall{ID: cleaned(r.id, maxName), Model: cleaned(model, maxName), Endpoint: "/v1/realtime"}
-	switch fault := r.invalid(); {
-	case !r.used:
-		call.UsageUnknown = UsageMissing
-	case fault != "":
-		call.UsageUnknown = UsageInvalid + ": " + fault
-	default:
-		r.fill(&call, realtime)
-	}
-	return call, true
+	return responses
 }

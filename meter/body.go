@@ -34,9 +34,9 @@ type bodyScanner struct {
 }
 
 // newBodyScanner chooses how to read a body by what its head says.
-func (o *observation) newBodyScanner(header http.Header, limit int64) bodyScanner {
-	b := bodyScanner{left: limit, kind: o.contentKind(mediaType(header))}
-	switch encoding := strings.ToLower(strings.TrimSpace(header.Get("Content-Encoding"))); {
+func (o *observation) newBodyScanner(h http.Header, limit int64) bodyScanner {
+	b := bodyScanner{left: limit, kind: o.contentKind(mediaType(h))}
+	switch encoding := strings.ToLower(strings.TrimSpace(header(h, "Content-Encoding"))); {
 	case encoding == "" || encoding == "identity" || b.kind == opaque:
 	case encoding == "gzip" || encoding == "x-gzip":
 		b.gzip = newGunzipper()
@@ -45,6 +45,7 @@ func (o *observation) newBodyScanner(header http.Header, limit int64) bodyScanne
 	}
 	switch {
 	case b.kind == events:
+		o.openAI.choices = o.request.choices
 		b.events = newEventScanner(&o.openAI, o.endpoint != chat && o.endpoint != completions)
 	case b.kind == document && o.api == OpenAI:
 		b.json = newDocumentScanner(openAITree, &o.openAI)
@@ -69,8 +70,18 @@ func (o *observation) contentKind(media string) contentKind {
 	return opaque
 }
 
-func mediaType(header http.Header) string {
-	contentType := header.Get("Content-Type")
+func mediaType(h http.Header) string { return mediaOf(header(h, "Content-Type")) }
+
+// header is Header.Get for a name that is in its canonical form.
+func header(h http.Header, name string) string {
+	if values := h[name]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
+}
+
+// mediaOf returns the type of a content type, in lower case and without parameters, "" when there is none.
+func mediaOf(contentType string) string {
 	if contentType == jsonMedia || contentType == eventMedia {
 		return contentType // as nearly all of them are
 	}
@@ -142,6 +153,15 @@ func (b *bodyScanner) whole() bool {
 		return b.json.docs > 0
 	}
 	return false
+}
+
+// marked reports whether the response says that it is whole, so that the last usage in it is that of the call: it is one
+// document, or a stream with an end mark.
+func (b *bodyScanner) marked() bool {
+	if b.events != nil {
+		return b.events.decoder.done
+	}
+	return b.whole()
 }
 
 // newDocumentScanner reads one JSON document.

@@ -38,8 +38,9 @@ type Config struct {
 	Reserve bool
 	// MaxOutputTokens is what Reserve takes a request to put out that sets no maximum itself. Defaults to 16,384.
 	MaxOutputTokens int64
-	// Estimate changes what Reserve asks for: the default is the request's bytes as input tokens, which is a bound and not
-	// a forecast. It must be safe for concurrent use. Defaults to no change.
+	// Estimate changes what Reserve asks for: the default is the request's bytes as input tokens, or as audio of the lowest
+	// bit rate, which is a bound and not a forecast. Where there is none, the estimate has the meter UnmeasuredRequest: take
+	// it away to let the call through. It must be safe for concurrent use. Defaults to no change.
 	Estimate func(*http.Request, usage.Estimate) usage.Estimate
 
 	// Estimator guesses what a call used that has an unknown usage. It must be safe for concurrent use. ok false is no
@@ -78,7 +79,7 @@ type Host struct {
 // Labels say who made a call. See the fields of the same names in usage.OpenAICall.
 type Labels struct {
 	User, IP string
-	// Tags are at most 28: the meter adds up to four of its own, which stand above others of their names.
+	// Tags are at most 27: the meter adds up to five of its own, which stand above others of their names.
 	Tags map[string]string
 }
 
@@ -88,6 +89,9 @@ const (
 	TagRequestID = "request_id"
 	// TagBytesSeen is how many bytes of the response came before its unknown usage was recorded.
 	TagBytesSeen = "bytes_seen"
+	// TagTokensSeen is how many tokens, input and output together, the provider had reported before its unknown usage was
+	// recorded: the call used at least as many. Servers that report a usage with each event have it.
+	TagTokensSeen = "tokens_seen"
 	// TagEstimated is why the quantities are those of Config.Estimator and not of the provider.
 	TagEstimated = "usage_estimated"
 	// TagResponseID is the id that a server other than OpenAI's gave to a response and had given to another before. The
@@ -95,20 +99,23 @@ const (
 	TagResponseID = "response_id"
 )
 
-const maxHostTags = 28
+const maxHostTags = 27
 
 // Unmeasured is what is known of a call whose usage is not.
 type Unmeasured struct {
 	TenantID, Provider, Model, Endpoint string
 	// Reason is why it is not known: one of the Usage… constants.
 	Reason string
-	// RequestBytes is the length of the request's body, and MediaBytes how much of it is pictures and the like in the form
-	// of text. Characters is the length of the text to speak.
+	// RequestBytes is the length of the request's body, without its gzip, and MediaBytes how much of it is pictures and the
+	// like in the form of text. Characters is the length of the text to speak.
 	RequestBytes, MediaBytes, Characters int64
 	// MaxOutputTokens is what the request allows, 0 when it does not say.
 	MaxOutputTokens int64
 	// ResponseBytes and Events are what came of the response: of a chat completion, an event is about a token.
 	ResponseBytes, Events int64
+	// InputTokens and OutputTokens are the least that the call used: what the provider had reported when its stream broke
+	// off. They are 0 when it reports a usage only at the end.
+	InputTokens, OutputTokens int64
 }
 
 // Guess is what a call is estimated to have used.

@@ -68,6 +68,9 @@ func openAIEndpoint(path string) endpoint {
 			return known.endpoint
 		}
 	}
+	if strings.HasSuffix(path, "/cancel") {
+		return unmetered
+	}
 	if strings.Contains(path, "/threads") && !strings.Contains(path, "/runs") {
 		return unmetered // what is said in a thread; its runs are charged
 	}

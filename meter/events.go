@@ -3,8 +3,8 @@ package meter
 import "bytes"
 
 // eventScanner finds in a stream of server-sent events those that say what the call used, without reading the others:
-// it searches each piece for the name "usage", for the end mark and for the beginning of an error, and decodes only the
-// events that have one. The first events are decoded too, for the call's id and model.
+// it searches each piece for the name "usage", for the end mark and for an error, and decodes only the events that have
+// one. The first events are decoded too, for the call's id and model.
 //
 // It keeps the part of an event that a piece breaks off, up to maxHeld bytes. An event that is longer is decoded as it
 // comes, so that none has to fit into memory.
@@ -14,10 +14,11 @@ type eventScanner struct {
 	held    []byte
 	decoder eventDecoder
 	open    bool // an event is being decoded as it comes
+	mark    int  // how much of a byte order mark the stream has begun with; len(byteOrderMark) when it is read on
 	// first is how many more events are decoded whatever is in them, while the model is not known.
 	first int
-	// nulls says that an event with "usage":null is worth decoding: it may be the end of a stream of typed events.
-	nulls  bool
+	// typed says that events have types. One with "usage":null is worth decoding then: it may be the end of the stream.
+	typed  bool
 	events int64
 	done   bool // the end mark was there, or an event that ends its stream
 }
@@ -29,16 +30,37 @@ const maxHeld = 4 << 10
 const firstEvents = 16
 
 func newEventScanner(r *openAIReading, typed bool) *eventScanner {
-	return &eventScanner{decoder: newEventDecoder(r), first: firstEvents, nulls: typed}
+	return &eventScanner{decoder: newEventDecoder(r), first: firstEvents, typed: typed}
 }
 
 func (s *eventScanner) write(p []byte) {
+	if s.mark < len(byteOrderMark) {
+		p = s.skipMark(p)
+	}
 	if s.open || len(s.held) > 0 {
 		p = p[s.complete(p):]
 	}
 	end := s.lastBoundary(p)
 	s.search(p[:end])
 	s.hold(p[end:])
+}
+
+// byteOrderMark may stand before the first event, and means nothing.
+const byteOrderMark = "\uFEFF"
+
+// skipMark passes over a byte order mark, which may come in pieces, and returns what follows. What only begins as one is
+// the beginning of a line that nobody knows.
+func (s *eventScanner) skipMark(p []byte) []byte {
+	for len(p) > 0 && s.mark < len(byteOrderMark) {
+		if p[0] != byteOrderMark[s.mark] {
+			s.held = append(s.held, byteOrderMark[:s.mark]...)
+			s.mark = len(byteOrderMark)
+			break
+		}
+		p = p[1:]
+		s.mark++
+	}
+	return p
 }
 
 // complete gives the event that was broken off its rest, and returns how much of p that was.
@@ -84,6 +106,7 @@ func (s *eventScanner) hold(p []byte) {
 		s.held = append(s.held, p...)
 	default:
 		s.open = true
+		s.decoder.reading.followed()
 		s.decoder.begin()
 		s.decoder.write(s.held)
 		s.decoder.write(p)
@@ -161,7 +184,7 @@ func (s *eventScanner) search(b []byte) {
 		b = b[n:]
 		s.countFirst()
 	}
-	mark, fault := indexFrom(b, 0, endMark), indexFrom(b, 0, errorMark)
+	mark, fault := indexFrom(b, 0, endMark), s.nextError(b, 0)
 	for at := 0; ; {
 		found := s.nextUsage(b, at)
 		for _, other := range []int{mark, fault} {
@@ -170,16 +193,31 @@ func (s *eventScanner) search(b []byte) {
 			}
 		}
 		if found < 0 {
+			s.passOver(b[at:])
 			return
 		}
 		start, end := eventAround(b, at, found)
+		s.passOver(b[at:start])
 		s.decode(b[start:end])
 		if at = end; mark >= 0 && mark < at {
 			mark = indexFrom(b, at, endMark)
 		}
 		if fault >= 0 && fault < at {
-			fault = indexFrom(b, at, errorMark)
+			fault = s.nextError(b, at)
 		}
+	}
+}
+
+// passOver takes events that are not decoded. All that matters of them is that they are there; what may become the end
+// mark, where a stream is cut, is none of them.
+func (s *eventScanner) passOver(b []byte) {
+	r := s.decoder.reading
+	if !r.final {
+		return
+	}
+	b = bytes.Trim(b, "\r\n")
+	if !bytes.HasPrefix([]byte(dataField+doneMark), b) && !bytes.HasPrefix([]byte(dataField+" "+doneMark), b) {
+		r.followed()
 	}
 }
 
@@ -190,6 +228,7 @@ func (s *eventScanner) countFirst() {
 }
 
 func (s *eventScanner) decode(event []byte) {
+	s.passOver(event)
 	for len(event) > 0 { // once, but for blank lines before it
 		s.decoder.begin()
 		n, _ := s.decoder.write(event)
@@ -231,9 +270,73 @@ var (
 	endMark   = []byte("DONE]")
 	usageTail = []byte(`ge"`)
 	usageHead = []byte(`"usa`)
-	// errorMark begins an event in the middle of a stream that says what went wrong.
-	errorMark = []byte(`{"error":`)
+	// "error" is an object, or in typed events their type: what begins either of them is rare in a stream too.
+	errorName = []byte(`"error"`)
+	typeTail  = []byte(`ype"`)
+	typeHead  = []byte(`"t`)
 )
+
+// nextError returns where, from at on, an error stands that a stream may have in its middle, and -1 when none does.
+func (s *eventScanner) nextError(b []byte, at int) int {
+	object := nextErrorObject(b, at)
+	if !s.typed {
+		return object
+	}
+	if object >= 0 {
+		b = b[:object]
+	}
+	if event := nextErrorType(b, at); event >= 0 {
+		return event
+	}
+	return object
+}
+
+// nextErrorObject looks for an object by the name of "error".
+func nextErrorObject(b []byte, at int) int {
+	for {
+		i := bytes.IndexByte(b[at:], '{')
+		if i < 0 {
+			return -1
+		}
+		if at += i + 1; hasErrorName(b[:at-1]) {
+			return at - 1
+		}
+	}
+}
+
+// hasErrorName reports whether b ends with the name "error" and its colon.
+func hasErrorName(b []byte) bool {
+	n := withoutSpace(b)
+	if n == 0 || b[n-1] != ':' {
+		return false
+	}
+	n = withoutSpace(b[:n-1])
+	return bytes.HasSuffix(b[:n], errorName)
+}
+
+// withoutSpace returns the length of b without the spaces at its end.
+func withoutSpace(b []byte) int {
+	n := len(b)
+	for n > 0 && (b[n-1] == ' ' || b[n-1] == '\t') {
+		n--
+	}
+	return n
+}
+
+// nextErrorType looks for "error" as a type.
+func nextErrorType(b []byte, at int) int {
+	for {
+		i := indexFrom(b, at, typeTail)
+		if i < 0 {
+			return -1
+		}
+		at = i + len(typeTail)
+		rest, ok := bytes.CutPrefix(bytes.TrimLeft(b[at:], " \t"), []byte{':'})
+		if ok && bytes.HasPrefix(bytes.TrimLeft(rest, " \t"), errorName) && bytes.HasSuffix(b[:i], typeHead) {
+			return i
+		}
+	}
+}
 
 func indexFrom(b []byte, at int, what []byte) int {
 	i := bytes.Index(b[at:], what)
@@ -274,7 +377,7 @@ func (s *eventScanner) isUsage(rest []byte) bool {
 		case c == '{' && colon, c == '\r', c == '\n':
 			return true
 		case c == 'n' && colon:
-			return s.nulls
+			return s.typed
 		default:
 			return false
 		}

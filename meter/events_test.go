@@ -20,6 +20,7 @@ type naiveStream struct {
 
 func readNaively(stream []byte) (n naiveStream) {
 	var data []string
+	stream = bytes.TrimPrefix(stream, []byte(byteOrderMark))
 	flush := func() {
 		if len(data) > 0 {
 			n.event(strings.Join(data, "\n"))
@@ -103,6 +104,9 @@ func streams() map[string]string {
 	lastChunk := "data: " + usageChunk + "\n\ndata: [DONE]\n\n"
 	return map[string]string{
 		"the chunk of the usage comes last":      chunk + chunk + lastChunk,
+		"a byte order mark comes before":         byteOrderMark + chunk + lastChunk,
+		"a part of a byte order mark does":       byteOrderMark[:2] + chunk + lastChunk,
+		"a byte order mark begins a later event": chunk + byteOrderMark + lastChunk,
 		"lines end with CRLF":                    strings.ReplaceAll(chunk+chunk+lastChunk, "\n", "\r\n"),
 		"there is white space around the name":   chunk + strings.Replace(lastChunk, `"usage":`, "\"usage\" \t:  ", 1),
 		"there is no space after the field name": strings.ReplaceAll(chunk+lastChunk, "data: ", "data:"),
@@ -189,8 +193,12 @@ func FuzzEvents(f *testing.F) {
 			ends = append(ends, at)
 		}
 		pieces := scanPieces(stream, typed, ends...)
-		if diff := cmp.Diff(scanned(scanPieces(stream, typed)), scanned(pieces)); diff != "" {
+		whole := scanPieces(stream, typed)
+		if diff := cmp.Diff(scanned(whole), scanned(pieces)); diff != "" {
 			t.Errorf("in pieces %v (-whole +pieces):\n%s", ends, diff)
+		}
+		if w, p := whole.decoder.reading, pieces.decoder.reading; w.final != p.final || w.failure() != p.failure() {
+			t.Errorf("in pieces %v: final %t, %q; whole %t, %q", ends, p.final, p.failure(), w.final, w.failure())
 		}
 		if held := cap(pieces.held) + cap(pieces.decoder.json.buf); held > 2*maxHeld {
 			t.Errorf("holds %d bytes", held)
@@ -208,7 +216,7 @@ func FuzzEncodedStream(f *testing.F) {
 		event := func(v any) {
 			encoded, err := json.Marshal(v)
 			if err != nil {
-				t.Skip(err)
+				t.Fatal(err)
 			}
 			fmt.Fprintf(&b, "data: %s\n\n", encoded)
 		}

@@ -18,13 +18,18 @@ type flight struct {
 	transport *Transport
 	request   *http.Request // as it is sent
 	body      *requestBody  // nil when there is none
+	carried   requestBody   // what body points to
+	response  responseBody
+	sending   sending
 	tenant    string
 	started   time.Time
 	labels    Labels
 	hold      string // the reservation's id
 	regional  bool
-	echo      string        // the request's own id, which a proxy may answer with
-	over      chan struct{} // closed when it has ended and what is to be recorded of it is announced
+	echo      string // the request's own id, which a proxy may answer with
+	// over is closed when the call has ended and what is to be recorded of it is announced. The transport's lock guards it;
+	// nil as long as no flush waits.
+	over chan struct{}
 
 	mu       sync.Mutex
 	observed observation
@@ -38,7 +43,7 @@ func (t *Transport) flight(req *http.Request, r route, e endpoint) *flight {
 	return &flight{
 		transport: t, request: req, tenant: t.tenant(req), started: t.cfg.Now(), regional: r.regional, echo: requestID(req.Header),
 		observed: observation{provider: r.provider, api: r.api, endpoint: e, path: cleaned(req.URL.Path, maxPathLength)},
-		labels:   t.labels(req), over: make(chan struct{}),
+		labels:   t.labels(req),
 	}
 }
 
@@ -82,7 +87,7 @@ const maxPathLength = 1024
 func (f *flight) failed(err error) {
 	f.mu.Lock()
 	f.observed.status = 0
-	sent := f.body == nil || f.body.isSent(err)
+	sent := f.isSent(err)
 	f.readRequest()
 	f.mu.Unlock()
 	f.end(endNoResponse, failure(err), !sent)
@@ -126,10 +131,13 @@ func (f *flight) answered(res *http.Response) {
 		f.end(endOfBody, "", false)
 		return
 	}
-	res.Body = &responseBody{flight: f, body: res.Body}
+	f.response = responseBody{flight: f, body: res.Body}
+	res.Body = &f.response
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.stop = context.AfterFunc(f.request.Context(), func() { f.end(endContext, "", false) })
+	if ctx := f.request.Context(); ctx.Done() != nil {
+		f.stop = context.AfterFunc(ctx, func() { f.end(endContext, "", false) })
+	}
 	f.answer = true
 }
 
@@ -155,14 +163,9 @@ func (f *flight) readRequest() {
 
 // release gives back what was reserved for a call that turned out to be none.
 func (f *flight) release() {
-	if f.hold == "" {
-		return
+	if out := f.transport.out; f.hold != "" {
+		out.run(out.add(entry{tenant: f.tenant, release: f.hold}))
 	}
-	f.transport.out.add().run(func(ctx context.Context) {
-		if err := f.transport.tracker.Release(ctx, f.tenant, f.hold); err != nil {
-			f.transport.cfg.Logger.Warn("meter: a reservation is not released and holds until it expires", "tenant", f.tenant, "error", err)
-		}
-	})
 }
 
 // responseBody is a response's body as it passes to the host.
@@ -220,30 +223,31 @@ func (f *flight) end(how ending, failure string, unsent bool) {
 	}
 	f.readRequest()
 	f.observed.finish(how)
-	entries := f.entries(how, failure, unsent)
+	var entries [2]entry
+	var deliveries [2]*delivery
+	n := f.entries(&entries, how, failure, unsent)
 	f.observed.body = bodyScanner{} // the host may hold on to the response for long
-	deliveries := make([]*delivery, len(entries))
-	for i := range deliveries {
-		deliveries[i] = f.transport.out.add() // before anybody can know that the call has ended
+	for i := range n {
+		deliveries[i] = f.transport.out.add(entries[i]) // before anybody can know that the call has ended
 	}
 	f.transport.closed(f)
 	f.mu.Unlock()
-	for i, e := range entries {
-		deliveries[i].run(func(ctx context.Context) { f.transport.record(ctx, e) })
+	for i := range n {
+		f.transport.out.run(deliveries[i])
 	}
-	if len(entries) == 0 {
+	if n == 0 {
 		f.release()
 	}
 }
 
-// entries makes what is to be recorded of a call that has ended.
-func (f *flight) entries(how ending, failure string, unsent bool) (entries []entry) {
+// entries makes what is to be recorded of a call that has ended: a call, and perhaps that of a tool.
+func (f *flight) entries(entries *[2]entry, how ending, failure string, unsent bool) (n int) {
 	o := &f.observed
 	latency := f.transport.cfg.Now().Sub(f.started)
 	latency = max(latency, 0)
 	if o.api == ElevenLabs {
 		if !o.isCharged() {
-			return nil
+			return 0
 		}
 		call := o.elevenLabsCall(how)
 		call.TenantID, call.At, call.Latency, call.ReservationID = f.tenant, f.started, latency, f.hold
@@ -255,7 +259,8 @@ func (f *flight) entries(how ending, failure string, unsent bool) (entries []ent
 			call.UsageUnknown, call.Characters, call.Generations, call.Audio = "", 0, 0, 0
 		}
 		call.Tags = f.tags(call.ID, call.UsageUnknown)
-		return []entry{{elevenLabs: &call, seen: f.unmeasured()}}
+		entries[0] = entry{elevenLabs: &call, seen: f.unmeasured(call.UsageUnknown)}
+		return 1
 	}
 	calls := o.openAICalls(how)
 	for i := range calls {
@@ -272,9 +277,9 @@ func (f *flight) entries(how ending, failure string, unsent bool) (entries []ent
 			call.Error = failure
 		}
 		call.Tags = f.tags(call.ID, call.UsageUnknown)
-		entries = append(entries, entry{openAI: call, seen: f.unmeasured()})
+		entries[i] = entry{openAI: call, seen: f.unmeasured(call.UsageUnknown)}
 	}
-	return entries
+	return len(calls)
 }
 
 // withoutUsage returns a call that used nothing.

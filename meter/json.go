@@ -259,6 +259,12 @@ func (s *jsonScanner) startString(key bool) {
 }
 
 func (s *jsonScanner) inString(p []byte) int {
+	if len(s.buf) == 0 && !s.escaped { // nearly all strings are whole in one piece, and have no escapes
+		if n := plain(p); n < len(p) && p[n] == '"' {
+			s.wholeString(p[:n])
+			return n + 1
+		}
+	}
 	for i := 0; i < len(p); {
 		if s.escaped {
 			s.escaped = false
@@ -273,7 +279,8 @@ func (s *jsonScanner) inString(p []byte) int {
 		}
 		switch p[i] {
 		case '"':
-			s.endString()
+			s.buf = unescape(s.buf)
+			s.endString(s.buf)
 			return i + 1
 		case '\\':
 			s.escaped = true
@@ -282,6 +289,16 @@ func (s *jsonScanner) inString(p []byte) int {
 		}
 	}
 	return len(p)
+}
+
+// wholeString takes the rest of a string, of which nothing is kept yet.
+func (s *jsonScanner) wholeString(p []byte) {
+	if s.keep {
+		s.over = s.over || len(p) > maxScalar
+	} else {
+		s.stringBytes(p)
+	}
+	s.endString(p)
 }
 
 func (s *jsonScanner) stringBytes(p []byte) {
@@ -295,12 +312,13 @@ func (s *jsonScanner) stringBytes(p []byte) {
 	}
 }
 
-func (s *jsonScanner) endString() {
+// endString is where a string ends. Its text is only lent.
+func (s *jsonScanner) endString(value []byte) {
 	switch {
 	case s.key:
 		s.state, s.at = wantColon, nil
 		if top := s.levels[s.depth-1]; !s.over {
-			s.at = top.node.kid(unescape(s.buf))
+			s.at = top.node.kid(value)
 		}
 	case s.skip > 0:
 		s.state = inSkipped
@@ -308,17 +326,16 @@ func (s *jsonScanner) endString() {
 		s.tell(s.at, counted, strconv.AppendInt(s.buf[:0], s.runes.n, 10))
 		s.closed()
 	default:
-		s.buf = unescape(s.buf)
-		s.endValue(text)
+		s.endValue(text, value)
 	}
 }
 
-func (s *jsonScanner) endValue(k kind) {
+func (s *jsonScanner) endValue(k kind, value []byte) {
 	if s.at != nil {
 		if s.over {
 			k = tooLong
 		}
-		s.tell(s.at, k, s.buf)
+		s.tell(s.at, k, value)
 	}
 	s.closed()
 }
@@ -341,7 +358,7 @@ func (s *jsonScanner) endLiteral() {
 		s.bad = true
 		return
 	}
-	s.endValue(literal)
+	s.endValue(literal, s.buf)
 }
 
 func (s *jsonScanner) collect(c byte) {

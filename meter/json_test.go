@@ -148,10 +148,11 @@ func compareWithStandard(t *testing.T, document []byte, got *openAIReading, docs
 		t.Fatalf("%d documents in %s", docs, document)
 	}
 	isEmpty := want.Usage != nil && want.Usage.Prompt == nil && want.Usage.Completion == nil // which may be none
-	if (want.Usage != nil) != got.used && !isEmpty && !strings.Contains(text, "null") {
+	isRepeated := strings.Count(text, `"usage"`) > 1                                         // which the standard library adds up, and here the last one counts
+	if (want.Usage != nil) != got.used && !isEmpty && !isRepeated && !strings.Contains(text, "null") {
 		t.Errorf("usage %t in %s", got.used, document)
 	}
-	if want.Usage == nil || got.last.fault != "" || strings.Count(text, `"usage"`) != 1 || strings.Count(text, "tokens") > 4 || !got.used {
+	if want.Usage == nil || got.last.fault != "" || isRepeated || strings.Count(text, "tokens") > 4 || !got.used {
 		return
 	}
 	if p := want.Usage.Prompt; p != nil && *p != got.last.usage.input && *p >= 0 && *p <= maxCount && strings.Count(text, "prompt_tokens\"") == 1 && !strings.Contains(text, "input_tokens") {
@@ -177,7 +178,7 @@ func FuzzRequest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, spoken, model string, cut uint16) {
 		body, err := json.Marshal(map[string]any{"input": spoken, "model": model, "messages": []string{spoken}, "stream": true})
 		if err != nil {
-			t.Skip(err)
+			t.Fatal(err)
 		}
 		at := int(cut) % (len(body) + 1)
 		s := newRequestScanner("application/json", "", 1<<20)

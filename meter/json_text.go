@@ -10,8 +10,13 @@ import (
 // plain returns how many bytes come before the first quote or backslash. It looks at a window at a time, so that a text
 // of nothing but backslashes is not searched from each of them to its end.
 func plain(p []byte) int {
-	const window = 1024
-	for n := 0; n < len(p); n += window {
+	const short, window = 16, 1024
+	for i, c := range p[:min(short, len(p))] { // as most names and values are
+		if c == '"' || c == '\\' {
+			return i
+		}
+	}
+	for n := min(short, len(p)); n < len(p); n += window {
 		w := p[n:min(n+window, len(p))]
 		end := bytes.IndexByte(w, '"')
 		if end >= 0 {

@@ -77,27 +77,27 @@ type observation struct {
 const characterCost = "Character-Cost"
 
 // begins reads the head of a response. limit bounds how much of its body is scanned.
-func (o *observation) begins(status int, header http.Header, limit int64) {
+func (o *observation) begins(status int, h http.Header, limit int64) {
 	if o.status = status; status > maxStatus { // none that a ledger knows: it failed
 		o.status = maxStatus
 		o.openAI.errorCode, o.eleven.failure = "http_status_"+strconv.Itoa(status), "http_status_"+strconv.Itoa(status)
 	}
-	o.requestID = requestID(header)
-	if cost := header.Get(characterCost); cost != "" && o.api == ElevenLabs {
+	o.requestID = requestID(h)
+	if cost := header(h, characterCost); cost != "" && o.api == ElevenLabs {
 		n, err := parseCredits([]byte(cost))
 		if o.credits, o.hasCredits = n, err == nil; err != nil {
 			o.fault = "character-cost " + err.Error()
 		}
 	}
-	o.body = o.newBodyScanner(header, limit)
+	o.body = o.newBodyScanner(h, limit)
 }
 
 const maxStatus = 599
 
 // requestID is the provider's name for the exchange.
-func requestID(header http.Header) string {
-	for _, name := range []string{"X-Request-Id", "Request-Id", "Apim-Request-Id"} {
-		if id := cleaned(header.Get(name), maxName); id != "" {
+func requestID(h http.Header) string {
+	for _, name := range [...]string{"X-Request-Id", "Request-Id", "Apim-Request-Id"} {
+		if id := cleaned(header(h, name), maxName); id != "" {
 			return id
 		}
 	}
@@ -133,21 +133,29 @@ func (o *observation) openAICalls(end ending) []usage.OpenAICall {
 	if o.status < 400 {
 		o.fillFromRequest(&call)
 	}
-	if r.last.imageGenTokens == 0 {
-		return []usage.OpenAICall{call}
+	if tool, ok := r.toolCall(call); ok {
+		return []usage.OpenAICall{call, tool}
 	}
-	tool := usage.OpenAICall{
-		ID: call.ID, Provider: call.Provider, Endpoint: call.Endpoint, Status: call.Status, UsageUnknown: UsageImageTool,
+	return []usage.OpenAICall{call}
+}
+
+// toolCall makes the call of the images that a tool of a call made.
+func (r *openAIReading) toolCall(of usage.OpenAICall) (tool usage.OpenAICall, ok bool) {
+	if r.last.imageGenTokens == 0 || of.UsageUnknown != "" {
+		return tool, false
+	}
+	tool = usage.OpenAICall{
+		ID: of.ID, Provider: of.Provider, Batch: of.Batch, Endpoint: of.Endpoint, Status: of.Status, UsageUnknown: UsageImageTool,
 	}
 	if tool.ID != "" {
 		tool.ID = cleaned(tool.ID+"/image_gen", maxName)
 	}
-	return []usage.OpenAICall{call, tool}
+	return tool, true
 }
 
 // openAIModel is the model that the response names, else the one asked for, else the deployment.
 func (o *observation) openAIModel() string {
-	for _, model := range []string{o.openAI.model, o.request.model, deployment(o.path)} {
+	for _, model := range [...]string{o.openAI.model, o.request.model, deployment(o.path)} {
 		if model = cleaned(model, maxName); model != "" {
 			return model
 		}
@@ -158,11 +166,10 @@ func (o *observation) openAIModel() string {
 // openAIUnknown returns why the call's usage is not known, "" when it is.
 func (o *observation) openAIUnknown(end ending) string {
 	r := &o.openAI
-	isWhole := r.final || end == endOfBody || end == endTerminal
 	switch {
 	case end == endNoResponse:
 		return UsageNoResponse
-	case r.used && isWhole:
+	case r.used && (r.final || o.body.marked()):
 		if fault := r.invalid(); fault != "" {
 			return UsageInvalid + ": " + fault
 		}
@@ -181,6 +188,14 @@ func (o *observation) openAIUnknown(end ending) string {
 		return ""
 	}
 	return o.unknown(end)
+}
+
+// least returns what the provider had reported up to some event of a stream that broke off, 0 when it had not.
+func (o *observation) least() (input, output int64) {
+	if r := &o.openAI; r.used && !r.final && r.invalid() == "" {
+		return r.last.usage.input, r.last.usage.output
+	}
+	return 0, 0
 }
 
 // unknown returns why a body said nothing of its usage.
@@ -240,11 +255,24 @@ const maxName = 255
 // cleaned returns a name of a provider's as the ledger takes it: "" when it is longer, and without spaces around it and
 // characters that are none.
 func cleaned(name string, limit int) string {
+	if isPlain(name) && len(name) <= limit {
+		return name
+	}
 	name = strings.TrimSpace(name)
 	if len(name) > limit || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
 		return ""
 	}
 	return name
+}
+
+// isPlain reports whether a text is of printable ASCII without spaces, as nearly all names are.
+func isPlain(text string) bool {
+	for i := range len(text) {
+		if c := text[i]; c <= ' ' || c > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 // maxCondition is how long the ledger lets a condition be.

@@ -17,9 +17,12 @@ type openAIReading struct {
 
 	used  bool // there is a usage
 	times int  // how many documents had one
-	final bool // it is the whole call's and not only what was used up to a chunk of the stream
+	final bool // it is the whole call's and not only what was used up to an event of the stream
 	last  documentReading
 	event string // the type of the last event
+
+	choices  int64 // how many there are to be, as far as is known
+	finished int64 // how many have ended
 
 	document documentReading
 }
@@ -27,9 +30,9 @@ type openAIReading struct {
 // documentReading is what one document says: a body, or an event of a stream. A response that stands in several events
 // is repeated in each, and the last one says it all.
 type documentReading struct {
-	event    string // the type of an event
-	choices  int
-	finished bool // a choice has ended
+	event      string // the type of an event
+	code       string // of an event that is an error
+	hasChoices bool
 
 	used  bool
 	told  bool // the usage has a count that says how much
@@ -60,12 +63,42 @@ func (r *openAIReading) begin() { r.document = documentReading{} }
 func (r *openAIReading) end() {
 	d := &r.document
 	d.countItem()
-	if r.event = d.event; d.used && (d.told || d.fault != "") { // one that says nothing is none
-		r.used, r.final, r.last = true, d.choices == 0 || d.finished, *d
+	if r.event = d.event; d.event == "error" {
+		r.failed(d.code)
+	}
+	if r.final = false; d.used && (d.told || d.fault != "") { // one that says nothing is none
+		r.used, r.last = true, *d
 		r.times++
+		r.final = r.isFinal(d)
 	}
 	r.begin()
 }
+
+// isFinal reports whether the usage of an event is that of the whole call. Servers may report one with each event, of
+// what was used up to it. The last one of a chat has no choices, or their ends; that of other streams is in the event
+// that ends them.
+func (r *openAIReading) isFinal(d *documentReading) bool {
+	switch d.event {
+	case "":
+		return !d.hasChoices || r.finished >= max(r.choices, 1)
+	case "image_generation.completed", "image_edit.completed": // one for each picture
+		return int64(r.times) >= r.choices
+	}
+	return r.terminal()
+}
+
+// failed takes an event that is an error of its own, and has no error object.
+func (r *openAIReading) failed(code string) {
+	if r.errorType == "" {
+		r.errorType = "error"
+	}
+	if code != "" {
+		r.errorCode = code
+	}
+}
+
+// followed is called when more has come behind the last document that was read.
+func (r *openAIReading) followed() { r.final = false }
 
 func (r *openAIReading) found(f field, k kind, value []byte) {
 	switch {
@@ -83,7 +116,7 @@ func (r *openAIReading) found(f field, k kind, value []byte) {
 func (r *openAIReading) foundElement(f field) {
 	switch f {
 	case fChoices:
-		r.document.choices++
+		r.document.hasChoices = true
 	case fOutputItem:
 		r.document.countItem()
 	case fImages:
@@ -183,12 +216,18 @@ func (r *openAIReading) foundValue(f field, k kind, value []byte) {
 		setKnown(&r.tier, value)
 	case fType:
 		set(&r.document.event, value)
+	case fCode:
+		r.document.code = word(string(value))
 	case fErrorCode: // Azure sends a number
 		set(&r.errorCode, value)
 	case fErrorType:
 		set(&r.errorType, value)
+	case fChoiceIndex:
+		if n, err := parseCount(value); err == nil {
+			r.choices = max(r.choices, n+1)
+		}
 	case fFinish:
-		r.document.finished = true
+		r.finished++
 	case fWebSearches, fImageGenTotal:
 		r.document.foundTool(f, value)
 	case fItemType:

@@ -8,10 +8,12 @@ const (
 	fModel
 	fTier
 	fType // of a stream's event
+	fCode // of an event that is an error, and a program in others
 	fErrorCode
 	fErrorType
 	fChoices
-	fFinish // why a choice ended: the stream's usage is final
+	fChoiceIndex
+	fFinish // why a choice ended
 	fUsage
 	fUsageType
 	fInput
@@ -41,7 +43,13 @@ const (
 	fLineID
 	fLineStatus
 	fRequestID
+	fLineError
+	fLineResponse
 	fLineErrorCode
+
+	// Events of the Realtime API.
+	fItemID
+	fContentIndex
 
 	// ElevenLabs.
 	fAudioSeconds
@@ -68,6 +76,7 @@ const (
 	fQuality
 	fMusicLength
 	fWatermark
+	fElsewhere
 )
 
 // The usage of all forms of OpenAI's responses has names that do not collide, so one tree reads them all.
@@ -126,13 +135,17 @@ var bodyNodes = []*node{
 		{name: "type", field: fItemType},
 		{name: "action", kids: []*node{{name: "type", field: fAction}}},
 	}}},
-	{name: "choices", field: fChoices, elem: &node{kids: []*node{{name: "finish_reason", field: fFinish}}}},
+	{name: "choices", field: fChoices, elem: &node{kids: []*node{
+		{name: "index", field: fChoiceIndex},
+		{name: "finish_reason", field: fFinish},
+	}}},
 	{name: "data", field: fImages, elem: &node{}},
 }
 
 // openAITree is a response, or an event of a stream: its own members, or those of the response within it.
 var openAITree = &node{kids: append([]*node{
 	{name: "type", field: fType},
+	{name: "code", field: fCode},
 	{name: "response", kids: bodyNodes},
 }, bodyNodes...)}
 
@@ -140,8 +153,8 @@ var openAITree = &node{kids: append([]*node{
 var batchTree = &node{field: fLine, kids: []*node{
 	{name: "id", field: fLineID},
 	{name: "custom_id", field: fCustomID},
-	{name: "error", kids: []*node{{name: "code", field: fLineErrorCode}}},
-	{name: "response", kids: []*node{
+	{name: "error", field: fLineError, kids: []*node{{name: "code", field: fLineErrorCode}}},
+	{name: "response", field: fLineResponse, kids: []*node{
 		{name: "status_code", field: fLineStatus},
 		{name: "request_id", field: fRequestID},
 		{name: "body", kids: bodyNodes},

@@ -72,10 +72,7 @@ func (x *Exchange) observe(api API, provider string) (o *observation, end ending
 		return nil, 0, false
 	}
 	if x.Request != nil {
-		s := newRequestScanner(x.RequestHeader.Get("Content-Type"), x.RequestHeader.Get("Content-Encoding"), defaultRequestLimit)
-		if _, err := io.Copy(scanWriter(s.write), x.Request); err == nil {
-			o.request = s.finish()
-		}
+		o.request = readRequest(x.Request, x.RequestHeader.Get("Content-Type"), x.RequestHeader.Get("Content-Encoding"), defaultRequestLimit)
 	}
 	if o.begins(cmp.Or(x.Status, http.StatusOK), x.Header, defaultResponseLimit); !isCall(o.status) {
 		return nil, 0, false

@@ -10,17 +10,18 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/acf68eca/usage"
 )
 
-// entry is one call to be recorded: one of both.
+// entry is one call to be recorded, one of both, or a reservation to be given back.
 type entry struct {
 	openAI     *usage.OpenAICall
 	elevenLabs *usage.ElevenLabsCall
-	seen       Unmeasured
+	seen       *Unmeasured // for the Estimator; nil when it is not to be asked
+
+	tenant, release string
 }
 
 func (e entry) log(ctx context.Context, t *usage.Tracker) error {
@@ -30,6 +31,17 @@ func (e entry) log(ctx context.Context, t *usage.Tracker) error {
 	}
 	_, err := t.LogElevenLabs(ctx, *e.elevenLabs)
 	return err
+}
+
+// deliver writes what is to be written of a call.
+func (t *Transport) deliver(ctx context.Context, e entry) {
+	if e.release == "" {
+		t.record(ctx, e)
+		return
+	}
+	if err := t.tracker.Release(ctx, e.tenant, e.release); err != nil {
+		t.cfg.Logger.Warn("meter: a reservation is not released and holds until it expires", "tenant", e.tenant, "error", err)
+	}
 }
 
 // record writes a call to the ledger. What the ledger refuses of it is taken away rather than the call: a reservation
@@ -203,17 +215,19 @@ func (f *flight) tags(id, unknown string) map[string]string {
 	}
 	if unknown != "" {
 		own[TagBytesSeen] = strconv.FormatInt(f.observed.seen, 10)
+		if input, output := f.observed.least(); input+output > 0 {
+			own[TagTokensSeen] = strconv.FormatInt(input+output, 10)
+		}
 	}
 	return own
 }
 
 // guess puts the host's estimate in the place of an unknown usage, and marks it.
 func (t *Transport) guess(e entry) {
-	reason := e.unknown()
-	if reason == "" || t.cfg.Estimator == nil {
+	if e.seen == nil {
 		return
 	}
-	seen := e.seen
+	reason, seen := e.unknown(), *e.seen
 	if seen.Reason = reason; e.openAI != nil {
 		seen.Model = e.openAI.Model
 	} else {
@@ -234,13 +248,18 @@ func (e entry) unknown() string {
 	return e.elevenLabs.UsageUnknown
 }
 
-// unmeasured is what an Estimator is told, but for the model and the reason.
-func (f *flight) unmeasured() Unmeasured {
+// unmeasured is what an Estimator is told of a call, but for the model and the reason. It is nil when there is none to be
+// asked, or when the usage is known.
+func (f *flight) unmeasured(unknown string) *Unmeasured {
+	if unknown == "" || f.transport.cfg.Estimator == nil {
+		return nil
+	}
 	o := &f.observed
-	seen := Unmeasured{
+	seen := &Unmeasured{
 		TenantID: f.tenant, Provider: o.provider, Endpoint: o.path, RequestBytes: o.request.bytes,
 		MediaBytes: o.request.media, Characters: o.request.speech, MaxOutputTokens: o.request.maxOutput, ResponseBytes: o.seen,
 	}
+	seen.InputTokens, seen.OutputTokens = o.least()
 	if o.body.events != nil {
 		seen.Events = o.body.events.events
 	}
@@ -264,67 +283,4 @@ func withTag(tags map[string]string, key, value string) map[string]string {
 	}
 	tags[key] = value[:min(len(value), maxName)]
 	return tags
-}
-
-// outbox are the records that are being written, each beside the call that it is of.
-type outbox struct {
-	mu      sync.Mutex
-	writing map[*delivery]struct{}
-}
-
-// delivery is one record, or one reservation that is given back.
-type delivery struct {
-	out    *outbox
-	inline bool // too many others wait
-	done   chan struct{}
-}
-
-// maxWriting is how many records may wait for the store before the next one holds up the call that it is of.
-const maxWriting = 1024
-
-// add announces a record that is to be written. A flush waits for it from here on.
-func (o *outbox) add() *delivery {
-	d := &delivery{out: o, done: make(chan struct{})}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.writing == nil {
-		o.writing = make(map[*delivery]struct{})
-	}
-	d.inline = len(o.writing) >= maxWriting
-	o.writing[d] = struct{}{}
-	return d
-}
-
-// run writes beside the caller, off its context: how long a commit may take is the tracker's to bound.
-func (d *delivery) run(write func(context.Context)) {
-	if d.inline {
-		d.write(write)
-		return
-	}
-	go d.write(write)
-}
-
-func (d *delivery) write(write func(context.Context)) {
-	defer func() {
-		d.out.mu.Lock()
-		delete(d.out.writing, d)
-		d.out.mu.Unlock()
-		close(d.done)
-	}()
-	write(context.Background())
-}
-
-// flush waits for what is being written now.
-func (o *outbox) flush(ctx context.Context) error {
-	o.mu.Lock()
-	all := slices.Collect(maps.Keys(o.writing))
-	o.mu.Unlock()
-	for _, d := range all {
-		select {
-		case <-d.done:
-		case <-ctx.Done():
-			return fmt.Errorf("meter: flush: %w", ctx.Err())
-		}
-	}
-	return nil
 }

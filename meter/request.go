@@ -24,8 +24,9 @@ type requestFacts struct {
 	quality      string
 	length       time.Duration // of the music asked for
 	watermark    bool
+	elsewhere    bool // the audio is not in the request, which says where it is
 
-	// bytes is the length of the body, and media how much of it is pictures and the like in the form of text.
+	// bytes is the length of the body, decoded, and media how much of it is pictures and the like in the form of text.
 	bytes, media int64
 	bodyAt       int64 // where the members of the body begin
 	complete     bool  // all of it was read, and understood
@@ -51,6 +52,9 @@ var requestTree = &node{field: fBody, kids: []*node{
 	{name: "music_length_ms", field: fMusicLength},
 	{name: "composition_plan", kids: []*node{{name: "sections", elem: &node{kids: []*node{{name: "duration_ms", field: fMusicLength}}}}}},
 	{name: "watermark", field: fWatermark},
+	{name: "cloud_storage_url", field: fElsewhere},
+	{name: "source_url", field: fElsewhere},
+	{name: "url", field: fElsewhere},
 }}
 
 // requestScanner reads a request's body in pieces.
@@ -73,7 +77,7 @@ func newRequestScanner(contentType, encoding string, limit int64) *requestScanne
 	}
 	media, params, err := mime.ParseMediaType(contentType)
 	switch {
-	case encoding != "" && encoding != "identity":
+	case isEncoded(encoding):
 		s.fault = true
 	case strings.HasPrefix(media, "multipart/") && params["boundary"] == "":
 		s.fault = true
@@ -165,6 +169,8 @@ func (r *requestFacts) set(f field, value string) {
 		r.length += length
 	case fWatermark:
 		r.watermark = value == "true"
+	case fElsewhere:
+		r.elsewhere = r.elsewhere || value != ""
 	}
 }
 

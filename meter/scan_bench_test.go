@@ -87,3 +87,41 @@ func decodeEachChunk(b *testing.B, stream []byte, size int) (output int64) {
 	}
 	return output
 }
+
+// BenchmarkDocument reads a small response, as each plain call has one.
+func BenchmarkDocument(b *testing.B) {
+	answer := []byte(`{"id":"chatcmpl-B9MBs8CjcvOU2jLn4n570S5qMJKcT","object":"chat.completion","created":1741569952,` +
+		`"model":"gpt-4o-2024-08-06","choices":[{"index":0,"message":{"role":"assistant","content":"Hello! How can I help you?",` +
+		`"refusal":null,"annotations":[]},"logprobs":null,"finish_reason":"stop"}],"usage":{"prompt_tokens":19,"completion_tokens":10,` +
+		`"total_tokens":29,"prompt_tokens_details":{"cached_tokens":0,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":0,` +
+		`"audio_tokens":0,"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}},"service_tier":"default"}`)
+	b.SetBytes(int64(len(answer)))
+	b.ReportAllocs()
+	for b.Loop() {
+		var r openAIReading
+		s := newDocumentScanner(openAITree, &r)
+		if s.write(answer); r.last.usage.output != 10 {
+			b.Fatal("no usage")
+		}
+	}
+}
+
+// BenchmarkErrorSearch is what looking for errors costs of each piece of a stream, beside the search for everything.
+func BenchmarkErrorSearch(b *testing.B) {
+	stream := benchStream()
+	s := newEventScanner(new(openAIReading), true)
+	for _, size := range []int{4096, 300} {
+		b.Run(fmt.Sprintf("reads=%d", size), func(b *testing.B) {
+			b.SetBytes(int64(len(stream)))
+			for b.Loop() {
+				for p := stream; len(p) > 0; {
+					n := min(size, len(p))
+					if s.nextError(p[:n], 0) >= 0 {
+						b.Fatal("an error")
+					}
+					p = p[n:]
+				}
+			}
+		})
+	}
+}

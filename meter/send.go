@@ -2,6 +2,7 @@ package meter
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"io"
@@ -19,20 +20,20 @@ import (
 func (f *flight) prepare(req *http.Request) error {
 	f.request = req
 	if req.Body == nil || req.Body == http.NoBody {
+		f.watch(req)
 		return nil
 	}
 	cfg := &f.transport.cfg
-	newScanner := func() *requestScanner {
-		return newRequestScanner(req.Header.Get("Content-Type"), req.Header.Get("Content-Encoding"), cfg.RequestLimit)
-	}
-	f.body = &requestBody{ReadCloser: req.Body, length: req.ContentLength, newScanner: newScanner}
+	f.body = &f.carried
+	f.carried.ReadCloser, f.carried.length, f.carried.limit = req.Body, req.ContentLength, cfg.RequestLimit
+	f.carried.contentType, f.carried.encoding = header(req.Header, "Content-Type"), header(req.Header, "Content-Encoding")
 	if !f.prepareCopy(req) {
 		if cfg.Reserve || cfg.AskForUsage {
 			if err := f.body.hold(req.Context()); err != nil {
 				return err
 			}
 		} else {
-			f.body.scanner = newScanner()
+			f.body.scanner = newRequestScanner(f.body.contentType, f.body.encoding, cfg.RequestLimit)
 		}
 		f.request = req.WithContext(req.Context()) // a clone: a RoundTripper leaves its request as it is
 		f.request.Body = f.body
@@ -56,13 +57,41 @@ func (f *flight) prepareCopy(req *http.Request) bool {
 	}
 	f.body.readAhead(body)
 	_ = body.Close() // of what has only been read
-	sent := f.body
-	_, sent.tells = f.transport.cfg.Base.(*http.Transport)
-	f.request = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
-		GetConn: func(string) { sent.asked.Store(true) },
-		GotConn: func(httptrace.GotConnInfo) { sent.connected.Store(true) },
-	}))
+	f.watch(req)
 	return true
+}
+
+// sending is what is learnt of a request that is sent as it is, and not read along.
+type sending struct {
+	watched bool
+	// tells says that the transport is one that tells by a trace, which asked shows of others; connected, that it had a
+	// connection to write to.
+	tells            bool
+	asked, connected atomic.Bool
+	trace            httptrace.ClientTrace
+}
+
+// watch makes the request that is sent as it is, with a trace by which the transport tells whether it could be.
+func (f *flight) watch(req *http.Request) {
+	s := &f.sending
+	s.watched = true
+	_, s.tells = f.transport.cfg.Base.(*http.Transport)
+	s.trace.GetConn = func(string) { s.asked.Store(true) }
+	s.trace.GotConn = func(httptrace.GotConnInfo) { s.connected.Store(true) }
+	f.request = req.WithContext(httptrace.WithClientTrace(req.Context(), &s.trace))
+}
+
+// isSent reports whether the provider may have got all of the request, which ended in an error. One that is sent as it is
+// may have been got as soon as there was a connection; where a transport tells nothing, only a failure to connect says that
+// it was not.
+func (f *flight) isSent(err error) bool {
+	s := &f.sending
+	if !s.watched {
+		return f.body.isRead()
+	}
+	var operation *net.OpError
+	isDial := errors.As(err, &operation) && operation.Op == "dial"
+	return s.connected.Load() || !s.tells && !s.asked.Load() && !isDial
 }
 
 // heldRequest is how much of a body that cannot be had again is held when something has to be known of it before it is
@@ -72,36 +101,72 @@ const heldRequest = 1 << 20
 // requestBody is a request's body on its way to the provider.
 type requestBody struct {
 	io.ReadCloser
-	length     int64
-	newScanner func() *requestScanner
+	length, limit         int64
+	contentType, encoding string
 
 	mu      sync.Mutex      // the transport reads while the response may come
 	known   bool            // read ahead
-	held    bool            // by holding all of it
 	found   requestFacts    // by reading ahead, of the beginning at least
 	scanner *requestScanner // reads along when the facts are not known
 	read    int64
-	sent    bool
-
-	// Of a body that is sent as it is: tells says that the transport is one that tells by a trace, which asked shows of others;
-	// connected, that it had a connection to write to.
-	tells            bool
-	asked, connected atomic.Bool
+	sent    bool // all of it was read
 }
 
 // readAhead scans a copy of the body.
 func (b *requestBody) readAhead(body io.Reader) {
-	s := b.newScanner()
-	var err error
+	b.found, b.known = readRequest(body, b.contentType, b.encoding, b.limit), true
+}
+
+// readRequest scans a request that can be read to its end before it is sent, up to limit bytes of it, with what gzip it is
+// in undone. It finds nothing in one that cannot be read.
+func readRequest(body io.Reader, contentType, encoding string, limit int64) requestFacts {
+	body, err := decoded(body, encoding)
+	if err == nil {
+		encoding = ""
+	}
+	s := newRequestScanner(contentType, encoding, limit)
 	if from, ok := body.(io.WriterTo); ok { // it is in memory already
 		_, err = from.WriteTo(limitedWriter{s})
 	} else {
-		_, err = io.Copy(scanWriter(s.write), io.LimitReader(body, s.limit+1))
+		_, err = io.Copy(scanWriter(s.write), io.LimitReader(body, limit+1))
 	}
-	if err == nil || s.facts.bytes > s.limit {
-		b.found = s.finish()
+	if err != nil && s.facts.bytes <= limit {
+		return requestFacts{}
 	}
-	b.known = true
+	return s.finish()
+}
+
+// isEncoded reports whether a body has a content encoding.
+func isEncoded(encoding string) bool {
+	return encoding != "" && !strings.EqualFold(encoding, "identity")
+}
+
+// decoded returns what is in a body, and the body itself with errEncoding when it is in an encoding other than gzip.
+func decoded(body io.Reader, encoding string) (io.Reader, error) {
+	switch {
+	case !isEncoded(encoding):
+		return body, nil
+	case strings.EqualFold(encoding, "gzip"), strings.EqualFold(encoding, "x-gzip"):
+		return &gzipReader{body: body}, nil
+	}
+	return body, errEncoding
+}
+
+var errEncoding = errors.New("meter: the request has an encoding other than gzip")
+
+// gzipReader decodes gzip from the first read on.
+type gzipReader struct {
+	body io.Reader
+	zip  *gzip.Reader
+}
+
+func (r *gzipReader) Read(p []byte) (n int, err error) {
+	if r.zip == nil {
+		if r.zip, err = gzip.NewReader(r.body); err != nil {
+			return 0, err
+		}
+	}
+	return r.zip.Read(p)
 }
 
 // limitedWriter is a scanner that refuses what comes after its limit: a body that writes itself may be of any length.
@@ -125,16 +190,15 @@ func (b *requestBody) hold(ctx context.Context) error {
 	if !stop() {
 		return ctx.Err()
 	}
-	s := b.newScanner()
-	s.write(held)
+	found := readRequest(bytes.NewReader(held), b.contentType, b.encoding, b.limit)
 	rest := io.Reader(b.ReadCloser)
 	if err != nil {
 		rest = brokenReader{err}
 	}
 	if len(held) < heldRequest && err == nil {
-		b.found, b.known, b.held = s.finish(), true, true
+		b.found, b.known = found, true
 	} else {
-		b.scanner, b.found = b.newScanner(), s.facts // more of it may follow
+		b.scanner, b.found = newRequestScanner(b.contentType, b.encoding, b.limit), found // more of it may follow
 		b.found.complete = false
 	}
 	b.ReadCloser = struct {
@@ -161,18 +225,11 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// isSent reports whether the provider may have got all of the request, which ended in an error. A body that is sent as it
-// is may have been got as soon as there was a connection; where a transport tells nothing, only a failure to connect says
-// that it was not.
-func (b *requestBody) isSent(err error) bool {
+// isRead reports whether the transport has read all of the body, which it does where it has a connection to write to.
+func (b *requestBody) isRead() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.known || b.held {
-		return b.sent
-	}
-	var operation *net.OpError
-	isDial := errors.As(err, &operation) && operation.Op == "dial"
-	return b.connected.Load() || !b.tells && !b.asked.Load() && !isDial
+	return b.sent
 }
 
 // facts returns what has been found by now.
@@ -191,7 +248,7 @@ func (f *flight) ask() (insert string, at int64) {
 	asked := f.body.facts()
 	isChat := f.observed.endpoint == chat || f.observed.endpoint == completions
 	switch {
-	case !f.transport.cfg.AskForUsage || !isChat || !asked.complete || !asked.stream || asked.includeUsage != "":
+	case !f.transport.cfg.AskForUsage || !isChat || !asked.complete || isEncoded(f.body.encoding) || !asked.stream || asked.includeUsage != "":
 		return "", 0
 	case !asked.options:
 		return `"stream_options":{"include_usage":true},`, asked.bodyAt

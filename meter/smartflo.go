@@ -151,25 +151,40 @@ var india = time.FixedZone("IST", 5*60*60+30*60)
 var errStamp = errors.New("is not a time")
 
 // smartfloStamp reads a time: Indian wall clock, ISO 8601 or seconds or milliseconds since 1970, as the account is set.
+// Fractions of a second are cut off: not every way in which a call is told of has them, and it has to be the same call.
 func smartfloStamp(stamp string) (time.Time, error) {
-	if isDigits(stamp) && len(stamp) >= 9 && len(stamp) <= 13 {
-		n, err := strconv.ParseInt(stamp, 10, 64)
-		switch {
-		case err != nil:
-			return time.Time{}, errStamp
-		case len(stamp) > 11:
-			return time.UnixMilli(n).UTC(), nil
-		}
-		return time.Unix(n, 0).UTC(), nil
+	whole, fraction, hasFraction := strings.Cut(stamp, ".")
+	if isDigits(whole) && len(whole) <= 13 && (!hasFraction || isDigits(fraction)) {
+		return epoch(whole)
 	}
-	for _, layout := range []string{
-		time.DateTime, time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02 15:04:05Z07:00", "2006-01-02T15:04:05Z0700",
-	} {
-		if at, err := time.ParseInLocation(layout, stamp, india); err == nil {
+	if len(stamp) < len(time.DateTime) {
+		return time.Time{}, errStamp
+	}
+	clock, zone := stamp[:len(time.DateTime)], stamp[len(time.DateTime):]
+	if fraction, ok := strings.CutPrefix(zone, "."); ok {
+		zone = strings.TrimLeft(fraction, "0123456789")
+	}
+	if zone = strings.TrimLeft(zone, " "); isDigits(zone[:min(len(zone), 1)]) {
+		zone = "+" + zone // which an unescaped form makes a space of
+	}
+	for _, layout := range []string{"", "Z07:00", "Z0700", "Z07"} {
+		if at, err := time.ParseInLocation(time.DateTime+layout, strings.Replace(clock, "T", " ", 1)+zone, india); err == nil {
 			return at.UTC(), nil
 		}
 	}
 	return time.Time{}, errStamp
+}
+
+// epoch reads seconds or milliseconds since 1970: those of this age have 9 to 11 digits, and three more.
+func epoch(digits string) (time.Time, error) {
+	n, err := strconv.ParseInt(digits, 10, 64)
+	switch {
+	case err != nil, len(digits) < 9:
+		return time.Time{}, errStamp
+	case len(digits) > 11:
+		n /= 1000
+	}
+	return time.Unix(n, 0).UTC(), nil
 }
 
 // clockLength reads a length in seconds, or as H:MM:SS or MM:SS.
@@ -195,14 +210,21 @@ func clockLength(text string) (time.Duration, error) {
 // maxFields bounds what a webhook may have.
 const maxFields = 500
 
-// ParseSmartfloWebhook reads a webhook's body, JSON or a form by its content type. The error wraps ErrMalformed.
+// errContentType is wrapped, besides ErrMalformed, for a webhook that is neither JSON nor a form.
+var errContentType = errors.New("neither JSON nor a form")
+
+// ParseSmartfloWebhook reads a webhook's body, JSON or a form by its content type; without one it is JSON. The error wraps
+// ErrMalformed.
 func ParseSmartfloWebhook(contentType string, body []byte) (SmartfloEvent, error) {
-	if strings.HasPrefix(contentType, "application/x-www-form-urlencoded") {
+	switch media := mediaOf(contentType); {
+	case media == "application/x-www-form-urlencoded":
 		values, err := url.ParseQuery(string(body))
 		if err != nil {
 			return SmartfloEvent{}, fmt.Errorf("%w: not a form", ErrMalformed)
 		}
 		return smartfloForm(values)
+	case strings.TrimSpace(contentType) != "" && !isJSON(media):
+		return SmartfloEvent{}, fmt.Errorf("%w: %w", ErrMalformed, errContentType)
 	}
 	var members map[string]any
 	if err := decodeExactly(body, &members); err != nil {

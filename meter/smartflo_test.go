@@ -48,6 +48,11 @@ func TestSmartfloFields(t *testing.T) {
 		{"a stamp in ISO 8601 without one", hangup("start_stamp", "2026-05-08T12:34:53"), usage.SmartfloCall{ID: "h3.08-1778223893.2156835", Duration: 66 * time.Second, Direction: "outbound", At: start}, ""},
 		{"a stamp in seconds", hangup("start_stamp", fmt.Sprint(start.Unix())), usage.SmartfloCall{ID: "h3.08-1778223893.2156835", Duration: 66 * time.Second, Direction: "outbound", At: start}, ""},
 		{"a stamp in milliseconds", hangup("start_stamp", fmt.Sprint(start.UnixMilli())), usage.SmartfloCall{ID: "h3.08-1778223893.2156835", Duration: 66 * time.Second, Direction: "outbound", At: start}, ""},
+		{"a stamp in seconds with a fraction", hangup("start_stamp", fmt.Sprint(start.Unix())+".129662"), usage.SmartfloCall{ID: "h3.08-1778223893.2156835", Duration: 66 * time.Second, Direction: "outbound", At: start}, ""},
+		{"a stamp in milliseconds with a fraction", hangup("start_stamp", fmt.Sprint(start.UnixMilli()+129)+".662"), usage.SmartfloCall{ID: "h3.08-1778223893.2156835", Duration: 66 * time.Second, Direction: "outbound", At: start}, ""},
+		{"a stamp in seconds that has two points", hangup("start_stamp", fmt.Sprint(start.Unix())+".1.2"), usage.SmartfloCall{}, "start_stamp is not a time"},
+		{"a stamp in seconds that ends with its point", hangup("start_stamp", fmt.Sprint(start.Unix())+"."), usage.SmartfloCall{}, "start_stamp is not a time"},
+		{"a stamp of too few seconds", hangup("start_stamp", "20260508"), usage.SmartfloCall{}, "start_stamp is not a time"},
 		{"an id that was not set gives way to the uuid", hangup("call_id", "$call_id"), usage.SmartfloCall{ID: "u1", Duration: 66 * time.Second, Direction: "outbound", At: start}, ""},
 		{"a direction that was not set is unknown", hangup("direction", "$direction"), usage.SmartfloCall{ID: "h3.08-1778223893.2156835", Duration: 66 * time.Second, At: start}, ""},
 		{"a length that was not set", hangup("billsec", "$billsec"), usage.SmartfloCall{}, "unresolved template variable in billsec"},
@@ -79,6 +84,73 @@ func TestSmartfloFields(t *testing.T) {
 				t.Errorf("%+v, %v", got, err)
 			}
 		})
+	}
+}
+
+// All of these are the same second, whichever way an account writes its stamps.
+func TestSmartfloStampsWithAZone(t *testing.T) {
+	t.Parallel()
+	want := time.Date(2026, 5, 8, 7, 4, 53, 0, time.UTC)
+	for _, clock := range []string{"2026-05-08T12:34:53", "2026-05-08 12:34:53", "2026-05-08T12:34:53.129662", "2026-05-08 12:34:53.5"} {
+		for _, zone := range []string{"", "+05:30", "+0530", " +05:30", " +0530", " 05:30", " 0530"} {
+			event, err := meter.ParseSmartfloWebhook("application/json", []byte(hangup("start_stamp", clock+zone)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if call, err := event.Call(); err != nil || !call.At.Equal(want) {
+				t.Errorf("%s%s is %s, %v", clock, zone, call.At, err)
+			}
+		}
+	}
+	for stamp, want := range map[string]time.Time{
+		"2026-05-08T12:34:53+05":    time.Date(2026, 5, 8, 7, 34, 53, 0, time.UTC),
+		"2026-05-08 12:34:53 -03":   time.Date(2026, 5, 8, 15, 34, 53, 0, time.UTC),
+		"2026-05-08T12:34:53Z":      time.Date(2026, 5, 8, 12, 34, 53, 0, time.UTC),
+		"2026-05-08T12:34:53 x":     {},
+		"2026-05-08T12:34:53+5":     {},
+		"2026-05-08T12:34:53+0530x": {},
+		"2026-05-08":                {},
+		"2026-05-08 12:34":          {},
+		"2026-05-08 12:34:531":      {},
+	} {
+		event, err := meter.ParseSmartfloWebhook("application/json", []byte(hangup("start_stamp", stamp)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		call, err := event.Call()
+		if isTime := !want.IsZero(); isTime != (err == nil) || !call.At.Equal(want) {
+			t.Errorf("%s is %s, %v", stamp, call.At, err)
+		}
+	}
+}
+
+func TestAWebhookOfAnotherContentTypeIsRefused(t *testing.T) {
+	t.Parallel()
+	form := url.Values{"call_id": {"1.9"}, "billsec": {"66"}, "start_stamp": {"2026-05-08 12:34:53"}, "end_stamp": {"x"}, "custom_identifier": {"acme"}}.Encode()
+	for _, tt := range []struct {
+		contentType, body string
+		want              int
+	}{
+		{"application/x-www-form-urlencoded", form, http.StatusNoContent},
+		{"Application/X-WWW-Form-URLEncoded; Charset=UTF-8", form, http.StatusNoContent},
+		{"application/x-www-form-urlencoded;", form, http.StatusNoContent},
+		{"application/json", hangup(), http.StatusNoContent},
+		{"Application/JSON; charset=utf-8", hangup(), http.StatusNoContent},
+		{"application/problem+json", hangup(), http.StatusNoContent},
+		{"", hangup(), http.StatusNoContent},
+		{"text/plain", hangup(), http.StatusUnsupportedMediaType},
+		{"application/xml", hangup(), http.StatusUnsupportedMediaType},
+		{"multipart/form-data; boundary=b", hangup(), http.StatusUnsupportedMediaType},
+		{"application/x-www-form-urlencoded-not", form, http.StatusUnsupportedMediaType},
+		{"json", hangup(), http.StatusUnsupportedMediaType},
+	} {
+		w := newWebhook(t, meter.SmartfloConfig{})
+		if code := w.send(http.MethodPost, tt.contentType, tt.body, webhookSecret); code != tt.want {
+			t.Errorf("%q: answered %d, want %d", tt.contentType, code, tt.want)
+		}
+		if n := len(w.records()); (n == 1) != (tt.want == http.StatusNoContent) {
+			t.Errorf("%q: %d records", tt.contentType, n)
+		}
 	}
 }
 

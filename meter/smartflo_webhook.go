@@ -67,8 +67,11 @@ func newSmartflo(tracker *usage.Tracker, cfg SmartfloConfig) (*smartflo, error) 
 // the query of a GET. Only those about a hang-up are recorded; the others are answered and passed over. A call is recorded
 // once by its call_id, however often and by whichever webhooks and records it is told of; the first stands.
 //
+// A hang-up is told by its end_stamp or by one of the fields hangup_cause…, so the webhook's template has to have one.
+//
 // It answers 204 when the event is recorded, was before, or is none to record; 400 when it is malformed or nobody's; 401
-// without the secret, which is compared in constant time; 405, 413 and 415 for what is no webhook; 503 when the ledger
+// without the secret, which is compared in constant time; 405, 413 and 415 for what is no webhook, the last for a body that
+// is neither JSON nor a form; 503 when the ledger
 // cannot be written, so that it is sent again. What it answers with says nothing of the payload.
 func NewSmartfloWebhook(tracker *usage.Tracker, cfg SmartfloConfig) (http.Handler, error) {
 	if len(cfg.Secret) < minSecret {
@@ -138,7 +141,10 @@ func webhookEvent(w http.ResponseWriter, req *http.Request) (e SmartfloEvent, st
 	default:
 		return e, http.StatusMethodNotAllowed
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, errContentType):
+		return e, http.StatusUnsupportedMediaType
+	case err != nil:
 		return e, http.StatusBadRequest
 	}
 	return e, 0

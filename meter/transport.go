@@ -32,7 +32,7 @@ type Transport struct {
 	tracker *usage.Tracker
 	cfg     Config
 	routes  []route
-	out     outbox
+	out     *outbox
 
 	mu        sync.Mutex
 	strangers map[string]struct{}
@@ -48,12 +48,14 @@ func NewTransport(tracker *usage.Tracker, cfg Config) (*Transport, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Transport{tracker: tracker, cfg: complete, routes: routes, strangers: make(map[string]struct{}), open: make(map[*flight]struct{})}, nil
+	t := &Transport{tracker: tracker, cfg: complete, routes: routes, strangers: make(map[string]struct{}), open: make(map[*flight]struct{})}
+	t.out = newOutbox(t.deliver)
+	return t, nil
 }
 
 // RoundTrip makes a request. Besides the errors of Config.Base it returns ErrNoTenant, that of the request's context if it
-// ends while a body is held, and with Config.Reserve those of Tracker.Reserve; the request has not been made then. An SDK may take them for a failed connection and try again, which
-// is refused again.
+// ends while a body is held, and with Config.Reserve those of Tracker.Reserve; the request has not been made then. An SDK
+// may take them for a failed connection and try again, which is refused again.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL == nil {
 		return t.cfg.Base.RoundTrip(req) // which says what is wrong
@@ -96,7 +98,10 @@ func (t *Transport) passElevenLabs(req *http.Request, r route) (*http.Response, 
 	}
 	f := t.flight(req, r, anyElevenLabs)
 	if f.started = started; f.tenant == "" {
-		t.cfg.Logger.Error("meter: a charged call is not recorded: it has no tenant", "path", req.URL.Path)
+		f.observed.begins(res.StatusCode, res.Header, 0)
+		call := f.observed.elevenLabsCall(endOfBody) // what the head says of it
+		call.At = started
+		t.report(&LogError{ElevenLabs: &call, Err: ErrNoTenant})
 		return res, nil
 	}
 	t.opened(f)
@@ -111,9 +116,13 @@ func (t *Transport) Flush(ctx context.Context) error {
 	t.mu.Lock()
 	var over []*flight
 	for f := range t.open {
-		if f.request.Context().Err() != nil {
-			over = append(over, f)
+		if f.request.Context().Err() == nil {
+			continue
 		}
+		if f.over == nil {
+			f.over = make(chan struct{})
+		}
+		over = append(over, f)
 	}
 	t.mu.Unlock()
 	for _, f := range over {
@@ -149,7 +158,9 @@ func (t *Transport) closed(f *flight) {
 	defer t.mu.Unlock()
 	if _, ok := t.open[f]; ok {
 		delete(t.open, f)
-		close(f.over)
+		if f.over != nil {
+			close(f.over)
+		}
 	}
 }
 

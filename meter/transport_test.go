@@ -710,6 +710,7 @@ func TestWhatIsNotCharged(t *testing.T) {
 		{"an upload", http.MethodPost, "https://api.openai.com/v1/files"},
 		{"a batch", http.MethodPost, "https://api.openai.com/v1/batches"},
 		{"a response that is cancelled", http.MethodPost, "https://api.openai.com/v1/responses/resp_1/cancel"},
+		{"a run that is cancelled", http.MethodPost, "https://api.openai.com/v1/threads/thread_1/runs/run_1/cancel"},
 		{"a new voice", http.MethodPost, "https://api.elevenlabs.io/v1/voices/add"},
 		{"a conversation that is read", http.MethodGet, "https://api.elevenlabs.io/v1/convai/conversations/c"},
 		{"another host", http.MethodPost, "https://llm.example.com/v1/chat/completions"},
@@ -1042,7 +1043,7 @@ func TestAnAttemptWithoutAResponse(t *testing.T) {
 	}
 }
 
-// Go's own transport tells whether it has sent a request.
+// Go's own transport tells whether it has sent a request, whatever its body. One that was not sent costs nothing.
 func TestWhetherARequestWasSent(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
@@ -1053,15 +1054,13 @@ func TestWhetherARequestWasSent(t *testing.T) {
 	closed := httptest.NewServer(http.NotFoundHandler())
 	closed.Close()
 	for _, tt := range []struct{ url, want string }{{server.URL, meter.UsageNoResponse}, {closed.URL, ""}} {
-		for _, inMemory := range []bool{true, false} {
+		for name, body := range map[string]io.Reader{
+			"in memory": strings.NewReader(chatRequest), "read along": struct{ io.Reader }{strings.NewReader(chatRequest)}, "empty": nil, "none": http.NoBody,
+		} {
 			tracker, records := newTracker(t, usage.Config{})
 			transport, err := meter.NewTransport(tracker, meter.Config{TenantID: "acme", Base: server.Client().Transport, Hosts: []meter.Host{{BaseURL: tt.url}}})
 			if err != nil {
 				t.Fatal(err)
-			}
-			var body io.Reader = strings.NewReader(chatRequest)
-			if !inMemory {
-				body = struct{ io.Reader }{body}
 			}
 			req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, tt.url+"/v1/chat/completions", body)
 			if res, err := transport.RoundTrip(req); err == nil {
@@ -1071,8 +1070,8 @@ func TestWhetherARequestWasSent(t *testing.T) {
 			if err := transport.Flush(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			if all := records(); len(all) != 1 || all[0].Unpriced != tt.want || all[0].Error == "" || all[0].Model != "gpt-4o" && inMemory {
-				t.Errorf("in memory %t: recorded %+v", inMemory, all)
+			if all := records(); len(all) != 1 || all[0].Unpriced != tt.want || all[0].Error == "" || all[0].Model != "gpt-4o" && name == "in memory" {
+				t.Errorf("body %s: recorded %+v", name, all)
 			}
 		}
 	}
@@ -1318,6 +1317,6 @@ func TestAStoreThatDoesNotAnswer(t *testing.T) {
 	<-held
 	r.flush()
 	if n := len(r.records()); n != 1025 {
-		t.Errorf("%d records", n)
+		t.Errorf("%d records, failed %v", n, r.failed[:min(len(r.failed), 1)])
 	}
 }
