@@ -21,7 +21,7 @@ import (
 const roleVariable = "USAGE_TEST_ROLE"
 
 // processLimit ends a process that nobody ended, whatever became of the test.
-const processLimit = 20 * time.Second
+const processLimit = 2 * time.Minute
 
 // roles are what a process can be run as: on a ledger, with a number that tells it from the others.
 var roles = map[string]func(ctx context.Context, tracker *usage.Tracker, number int) error{
