@@ -13,8 +13,8 @@ import (
 	"github.com/acf68eca/usage/store"
 )
 
-// lockedTenants are the tenants of a quick transaction that have the versions which are remembered of them, and that nobody else has
-// locked.
+// lockedTenants are the tenants of a quick transaction that have the versions which are remembered of them, and that nobody
+// else has locked.
 const lockedTenants = `
 WITH locked AS MATERIALIZED (
 	SELECT t.tenant

@@ -101,7 +101,7 @@ func (p *proxy) disconnect() {
 // sent right after them.
 var (
 	executeMessage = []byte("E\x00\x00\x00\x09\x00\x00\x00\x00\x00")
-	lastStatement  = regexp.MustCompile(`INSERT INTO \S*usage_(keys|holds)`)
+	lastStatement  = regexp.MustCompile(`set_config\('usage\.done', done`)
 )
 
 // requests hands on what the store sends, until a commit is to be lost.
@@ -202,6 +202,19 @@ func TestConnectionCutAtCommit(t *testing.T) {
 			equal(t, "records", direct.ids(acme), []string{"a", "b", "before"})
 		})
 	}
+	t.Run("a refusal that was not heard is decided again", func(t *testing.T) {
+		t.Parallel()
+		p, h, _ := cuttable(t, 10*time.Second)
+		p.cut.Store(loseAnswer)
+		held := store.Hold{TenantID: acme, ID: "h", Provider: "p", CreatedAt: noon(), ExpiresAt: noon().Add(time.Hour)}
+		outcomes, err := h.Hold(t.Context(), noon(), []store.Hold{held}, func(*store.Standing, *store.Hold) store.Verdict {
+			return store.Verdict{Refusal: store.ErrNotFound}
+		})
+		if err != nil || !errors.Is(outcomes[0].Err, store.ErrNotFound) {
+			t.Errorf("%+v, %v, want the refusal", outcomes, err)
+		}
+		equal(t, "what is left to cut", p.cut.Load(), pass)
+	})
 	t.Run("a reservation that was committed unheard is taken, once", func(t *testing.T) {
 		t.Parallel()
 		p, h, direct := cuttable(t, 10*time.Second)

@@ -271,6 +271,9 @@ func (s *Store) resolve(ctx context.Context, t *tx, failed error) error {
 	if !t.quick && t.number == 0 {
 		return nil // it has written nothing
 	}
+	if t.quick && t.witness == (recordKey{}) {
+		return failed // nor has this one, but it did not hear whether what it decided by is still so
+	}
 	patient, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(grace, s.busyTimeout))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })()
