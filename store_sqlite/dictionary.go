@@ -36,6 +36,13 @@ func (d *dictionary[V]) put(number int64, v V) {
 	d.values[number] = v
 }
 
+// dictionaries are what numbers stand for.
+type dictionaries struct {
+	texts  dictionary[string]
+	rates  dictionary[store.Rate]
+	models dictionary[modelName]
+}
+
 const selectText = `
 SELECT value
 FROM usage_texts
@@ -46,7 +53,7 @@ func (s *Store) text(ctx context.Context, q queryer, number int64) (string, erro
 	if number == 0 {
 		return "", nil
 	}
-	known, _ := s.dictionaries(q)
+	known := &s.dictionaries(q).texts
 	if text, ok := known.get(number); ok {
 		return text, nil
 	}
@@ -60,7 +67,8 @@ func (s *Store) text(ctx context.Context, q queryer, number int64) (string, erro
 
 // rate returns the rate of a text's number.
 func (s *Store) rate(ctx context.Context, q queryer, number int64) (store.Rate, error) {
-	if rate, ok := s.rates.get(number); ok {
+	known := &s.dictionaries(q).rates
+	if rate, ok := known.get(number); ok {
 		return rate, nil
 	}
 	text, err := s.text(ctx, q, number)
@@ -68,8 +76,8 @@ func (s *Store) rate(ctx context.Context, q queryer, number int64) (store.Rate, 
 		return store.Rate{}, err
 	}
 	rate, err := pack.ParseRate(text)
-	if _, writing := q.(*tx); err == nil && !writing {
-		s.rates.put(number, rate)
+	if err == nil {
+		known.put(number, rate)
 	}
 	return rate, err
 }
@@ -86,7 +94,7 @@ WHERE model = ?`
 
 // model returns the provider and name of a model's number.
 func (s *Store) model(ctx context.Context, q queryer, number int64) (modelName, error) {
-	_, known := s.dictionaries(q)
+	known := &s.dictionaries(q).models
 	if m, ok := known.get(number); ok {
 		return m, nil
 	}
@@ -100,11 +108,11 @@ func (s *Store) model(ctx context.Context, q queryer, number int64) (modelName, 
 
 // dictionaries returns what may be remembered of q: what the writer's own transaction reads may yet be rolled back, so
 // it goes to the cache, which is then forgotten.
-func (s *Store) dictionaries(q queryer) (*dictionary[string], *dictionary[modelName]) {
+func (s *Store) dictionaries(q queryer) *dictionaries {
 	if _, writing := q.(*tx); writing {
-		return s.cache.textOf, s.cache.modelOf
+		return s.cache.of
 	}
-	return &s.texts, &s.models
+	return &s.of
 }
 
 // dangling says of a row that another names and that is not there that the database is damaged.

@@ -24,18 +24,18 @@ type recordRow struct {
 	Model      int64
 	Lines      []byte
 	Cost       sql.NullInt64
-	Unpriced   string
+	Unpriced   sql.NullString
 	Prices     int64
 	Conditions int64
 	Endpoint   int64
 	Status     int
 	Latency    int64
-	Error      string
-	User       string
-	IP         string
-	Tags       string
-	Hold       string
-	Settlement string
+	Error      sql.NullString
+	User       sql.NullString
+	IP         sql.NullString
+	Tags       sql.NullString
+	Hold       sql.NullString
+	Settlement sql.NullString
 	Overage    int64
 }
 
@@ -48,16 +48,16 @@ func (s *Store) record(ctx context.Context, q queryer, n *tenant, row *recordRow
 	r := &store.Record{
 		TenantID: n.row.ID, ID: row.ID, Provider: name.Provider, Model: name.Name,
 		At: instant(row.At), RecordedAt: instant(row.RecordedAt), AtGiven: row.AtGiven,
-		Cost: store.Money(row.Cost.Int64), Unpriced: row.Unpriced,
-		Status: row.Status, Latency: time.Duration(row.Latency) * time.Microsecond, Error: row.Error,
-		User: row.User, IP: row.IP, HoldID: row.Hold,
-		Settlement: store.Settlement(row.Settlement), Overage: store.Money(row.Overage),
+		Cost: store.Money(row.Cost.Int64), Unpriced: row.Unpriced.String,
+		Status: row.Status, Latency: time.Duration(row.Latency) * time.Microsecond, Error: row.Error.String,
+		User: row.User.String, IP: row.IP.String, HoldID: row.Hold.String,
+		Settlement: store.Settlement(row.Settlement.String), Overage: store.Money(row.Overage),
 	}
 	if r.Lines, err = s.lines(ctx, q, row.Lines); err != nil {
 		return nil, err
 	}
-	if row.Tags != "" {
-		if err := json.Unmarshal([]byte(row.Tags), &r.Tags); err != nil {
+	if row.Tags.Valid {
+		if err := json.Unmarshal([]byte(row.Tags.String), &r.Tags); err != nil {
 			return nil, fmt.Errorf("tags of record %q: %w: %w", row.ID, store.ErrCorrupt, err)
 		}
 	}
@@ -95,10 +95,8 @@ func (s *Store) lines(ctx context.Context, q queryer, b []byte) ([]store.Line, e
 
 // recordColumns are the columns of a recordRow, from the table under the name r.
 const recordColumns = `
-	r.id, r.at, r.recorded_at, r.at_given, r.model, r.lines, r.cost, COALESCE(r.unpriced, '') AS unpriced, r.prices,
-	r.conditions, r.endpoint, r.status, r.latency, COALESCE(r.error, '') AS error, COALESCE(r.user, '') AS user,
-	COALESCE(r.ip, '') AS ip, COALESCE(r.tags, '') AS tags, COALESCE(r.hold, '') AS hold,
-	COALESCE(r.settlement, '') AS settlement, r.overage`
+	r.id, r.at, r.recorded_at, r.at_given, r.model, r.lines, r.cost, r.unpriced, r.prices, r.conditions, r.endpoint,
+	r.status, r.latency, r.error, r.user, r.ip, r.tags, r.hold, r.settlement, r.overage`
 
 const selectRecord = `
 SELECT` + recordColumns + `
@@ -131,12 +129,13 @@ const recordColumnCount = 20
 func recordRowOf(v []driver.Value) recordRow {
 	number := func(i int) int64 { n, _ := v[i].(int64); return n }
 	text := func(i int) string { s, _ := v[i].(string); return s }
+	optional := func(i int) sql.NullString { return sql.NullString{String: text(i), Valid: v[i] != nil} }
 	lines, _ := v[5].([]byte)
 	return recordRow{
 		ID: text(0), At: number(1), RecordedAt: number(2), AtGiven: number(3) != 0, Model: number(4), Lines: lines,
-		Cost: sql.NullInt64{Int64: number(6), Valid: v[6] != nil}, Unpriced: text(7), Prices: number(8),
-		Conditions: number(9), Endpoint: number(10), Status: int(number(11)), Latency: number(12), Error: text(13),
-		User: text(14), IP: text(15), Tags: text(16), Hold: text(17), Settlement: text(18), Overage: number(19),
+		Cost: sql.NullInt64{Int64: number(6), Valid: v[6] != nil}, Unpriced: optional(7), Prices: number(8),
+		Conditions: number(9), Endpoint: number(10), Status: int(number(11)), Latency: number(12), Error: optional(13),
+		User: optional(14), IP: optional(15), Tags: optional(16), Hold: optional(17), Settlement: optional(18), Overage: number(19),
 	}
 }
 

@@ -20,12 +20,14 @@ type replay struct {
 	looked map[*store.Record]*store.Record
 }
 
-const wantedAtOnce = 16
+const wantedAtOnce = 32
 
 const selectWanted = `
 WITH wanted (number, id, tenant) AS (
 	VALUES (0, ?, ?), (1, ?, ?), (2, ?, ?), (3, ?, ?), (4, ?, ?), (5, ?, ?), (6, ?, ?), (7, ?, ?),
-	       (8, ?, ?), (9, ?, ?), (10, ?, ?), (11, ?, ?), (12, ?, ?), (13, ?, ?), (14, ?, ?), (15, ?, ?)
+	       (8, ?, ?), (9, ?, ?), (10, ?, ?), (11, ?, ?), (12, ?, ?), (13, ?, ?), (14, ?, ?), (15, ?, ?),
+	       (16, ?, ?), (17, ?, ?), (18, ?, ?), (19, ?, ?), (20, ?, ?), (21, ?, ?), (22, ?, ?), (23, ?, ?),
+	       (24, ?, ?), (25, ?, ?), (26, ?, ?), (27, ?, ?), (28, ?, ?), (29, ?, ?), (30, ?, ?), (31, ?, ?)
 )
 SELECT` + recordColumns + `, wanted.number
 FROM wanted
@@ -113,6 +115,7 @@ func (t *tx) lookAhead(ctx context.Context) error {
 
 // wanted reads the rows of wantedAtOnce ids and tenants, each with the number of what it was wanted for.
 func (t *tx) wanted(args []driver.Value) (rows []recordRow, numbers []int64, err error) {
+	rows, numbers = make([]recordRow, 0, wantedAtOnce), make([]int64, 0, wantedAtOnce)
 	values := make([]driver.Value, recordColumnCount+1)
 	err = t.rows(findRecords, values, args, func() error {
 		number, _ := values[recordColumnCount].(int64)

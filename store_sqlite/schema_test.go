@@ -60,7 +60,7 @@ func TestSchema(t *testing.T) {
 
 // scans are the plan steps that read a table or index from end to end, and why that is right.
 var scans = map[string]string{
-	"selectWanted: SCAN 16 CONSTANT ROWS": "they are the list of what is wanted",
+	"selectWanted: SCAN 32 CONSTANT ROWS": "they are the list of what is wanted",
 	"selectWanted: SCAN wanted":           "it is that list",
 	"claimAlerts: SCAN usage_alerts USING INDEX usage_alerts_pending": "" +
 		"the index has pending alerts only, in the order wanted, and LIMIT ends it",

@@ -32,9 +32,7 @@ type Store struct {
 	prepared *prepared
 	cache    *cache
 	// All that has been read of the dictionaries: their rows never change.
-	texts  dictionary[string]
-	models dictionary[modelName]
-	rates  dictionary[store.Rate]
+	of dictionaries
 	// The readers' prepared statements, by query.
 	queries map[string]*sqlx.Stmt
 	// How long to wait for another process's write.

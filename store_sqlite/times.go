@@ -9,7 +9,7 @@ import (
 // index. With many tenants each record of a commit is on a page of the index of its own; among a few thousand records each
 // page has several, and most commits write none. Who reads looks at the end of the ledger too: that is a scan of at most
 // fileAt rows and a batch, a fraction of a millisecond.
-const fileAt = 2048
+const fileAt = 4096
 
 const selectFiled = `
 SELECT value
