@@ -187,7 +187,7 @@ func (a *adder) nameLiveHolds(records []*store.Record) error {
 	named := namedHolds(records)
 	a.holds = make(map[holdKey]*holdRow, len(named))
 	for _, key := range named {
-		h := a.tenants[key.tenantID].holds.byID[key.id]
+		h := a.tenants[key.tenantID].holds.Get(key.id)
 		if h == nil {
 			return errAsk
 		}

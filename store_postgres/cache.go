@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/acf68eca/usage/internal/held"
 	"github.com/acf68eca/usage/store"
 )
 
@@ -120,7 +121,7 @@ type tenant struct {
 	month, day *period
 	dirty      []*total
 	// What else a standing has, as of the instants beside it; not there before it is read.
-	holds      liveHolds
+	holds      held.Holds
 	arrivals   []store.Arrival
 	alerts     []*store.Alert // those whose period has not ended
 	alertsFrom time.Time
@@ -369,10 +370,10 @@ func (t *tx) putDays(ctx context.Context, keys []periodKey, rows []dayRow) error
 // standing returns the tenant as it stands at the transaction's instant. What it points to is the cache's.
 func (t *tx) standing(n *tenant) *store.Standing {
 	day, month, _ := n.dayAt(t.now)
-	holds := n.liveHolds(t.now)
+	n.holds.Expire(t.now) // load has read them for it
 	return &store.Standing{
 		Tenant: n.row, Quota: n.quota, At: t.now, Month: month.Period, Day: day.Period,
-		MonthTotals: month.list, DayTotals: day.list, Held: holds.sums.Totals(), HeldUntil: holds.until(),
+		MonthTotals: month.list, DayTotals: day.list, Held: n.holds.Totals(), HeldUntil: n.holds.Until(),
 		Arrivals: n.rateArrivals(), Alerts: n.currentAlerts(t.now),
 	}
 }

@@ -2,6 +2,7 @@ package storepostgres
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -49,6 +50,25 @@ func (s *Store) selectHolds(ctx context.Context, q queryer, tenants []string, at
 	return s.holds(ctx, q, rows)
 }
 
+// missingHolds are the tenants whose live holds are not remembered.
+func (t *tx) missingHolds() (tenants []string) {
+	for id, n := range t.tenants {
+		if !n.holds.Known(t.now) {
+			n.holds.Reset(t.now)
+			tenants = append(tenants, id)
+		}
+	}
+	return tenants
+}
+
+func (t *tx) putHolds(ctx context.Context, rows []holdRow) error {
+	holds, err := t.store.holds(ctx, t, rows)
+	for _, h := range holds {
+		t.tenants[h.TenantID].holds.Add(h)
+	}
+	return err
+}
+
 // holds resolves the numbers of rows.
 func (s *Store) holds(ctx context.Context, q queryer, rows []holdRow) ([]*store.Hold, error) {
 	packed := make([][]pack.Line, len(rows))
@@ -83,11 +103,14 @@ func (s *Store) hold(row *holdRow, packed []pack.Line) (*store.Hold, error) {
 	if err != nil {
 		return nil, err
 	}
-	arrivals, err := unpackArrivals(row.ID, row.Arrivals)
+	arrivals, err := pack.ParseArrivals(row.Arrivals)
+	if err != nil {
+		return nil, fmt.Errorf("hold %q: %w", row.ID, err)
+	}
 	return &store.Hold{
 		TenantID: row.Tenant, ID: row.ID, Provider: name.Provider, Model: name.Name, Lines: lines, Cost: store.Money(row.Picods),
 		Owner: row.Owner, CreatedAt: row.CreatedAt.UTC(), ExpiresAt: row.ExpiresAt.UTC(), Arrivals: arrivals,
-	}, err
+	}, nil
 }
 
 // Hold implements store.Store.
@@ -168,7 +191,7 @@ func (t *tx) decide(
 			outcomes[i].Err = &store.ConflictError{TenantID: asked.TenantID, ID: asked.ID, Field: "ID"}
 		default:
 			asked.Arrivals = verdict.Arrivals
-			n.holds.add(&asked)
+			n.holds.Add(&asked)
 			t.setArrivals(n, verdict.Arrivals)
 			known[key], t.writes.holds = true, append(t.writes.holds, &asked)
 		}
@@ -239,7 +262,7 @@ func (r *holdRow) overage(cost store.Money) store.Money {
 func (t *tx) settle(added []*store.Record) {
 	for _, r := range added {
 		if r.Settlement == store.Settled {
-			t.tenants[r.TenantID].holds.drop(r.HoldID)
+			t.tenants[r.TenantID].holds.Drop(r.HoldID)
 		}
 	}
 }
@@ -282,7 +305,7 @@ func (t *tx) release(ctx context.Context, row *holdRow, refund store.Refund) err
 	}
 	n := t.tenants[row.Tenant]
 	t.setArrivals(n, refund(t.standing(n), holds[0]))
-	n.holds.drop(row.ID)
+	n.holds.Drop(row.ID)
 	_, err = t.ExecContext(ctx, updateHoldReleased, row.Tenant, row.ID)
 	return err
 }

@@ -220,7 +220,7 @@ func (t *tx) queueHoldWrites(answer *answer) error {
 		if packed[i], err = t.store.packLines(h.Lines); err != nil {
 			return err
 		}
-		if arrivals[i], err = packArrivals(h.Arrivals); err != nil {
+		if arrivals[i], err = pack.ArrivalsText(h.Arrivals); err != nil {
 			return err
 		}
 		tenants[i], ids[i], owners[i], models[i], picods[i] = h.TenantID, h.ID, h.Owner, model, int64(h.Cost)

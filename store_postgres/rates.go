@@ -3,8 +3,6 @@ package storepostgres
 import (
 	"cmp"
 	"context"
-	"encoding/json"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -123,23 +121,4 @@ func (t *tx) queueArrivals() {
 func compareArrivals(a, b arrivalKey) int {
 	return cmp.Or(cmp.Compare(a.tenantID, b.tenantID), cmp.Compare(a.Provider, b.Provider), cmp.Compare(a.Model, b.Model),
 		cmp.Compare(a.Meter, b.Meter), cmp.Compare(a.Per, b.Per))
-}
-
-// packArrivals is what a hold's arrivals are in its row: empty, which is stored as NULL, when it has none.
-func packArrivals(arrivals []store.Arrival) (string, error) {
-	if len(arrivals) == 0 {
-		return "", nil
-	}
-	packed, err := json.Marshal(arrivals)
-	return string(packed), err
-}
-
-func unpackArrivals(id, packed string) (arrivals []store.Arrival, err error) {
-	if packed == "" {
-		return nil, nil
-	}
-	if err := json.Unmarshal([]byte(packed), &arrivals); err != nil {
-		return nil, fmt.Errorf("arrivals of hold %q: %w: %w", id, store.ErrCorrupt, err)
-	}
-	return arrivals, nil
 }

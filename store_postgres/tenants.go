@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/acf68eca/usage/internal/held"
 	"github.com/acf68eca/usage/store"
 )
 
@@ -317,11 +318,12 @@ func (s *Store) standing(ctx context.Context, q queryer, standing *store.Standin
 	if standing.Holds, err = s.selectHolds(ctx, q, []string{id}, standing.At); err != nil {
 		return err
 	}
-	holds := newLiveHolds(standing.At)
+	var holds held.Holds
+	holds.Reset(standing.At)
 	for _, hold := range standing.Holds {
-		holds.add(hold)
+		holds.Add(hold)
 	}
-	standing.Held, standing.HeldUntil = holds.sums.Totals(), holds.until()
+	standing.Held, standing.HeldUntil = holds.Totals(), holds.Until()
 	if standing.Quota.HasRates() {
 		rows, err := selectArrivals(ctx, q, []string{id})
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/acf68eca/usage/internal/held"
 	"github.com/acf68eca/usage/store"
 )
 
@@ -76,7 +77,7 @@ type tenant struct {
 	month, day *period
 	dirty      []*total
 	// What else a standing has, as of the instants beside it; not there before it is read.
-	holds      liveHolds
+	holds      held.Holds
 	arrivals   []store.Arrival
 	alerts     []*store.Alert // those whose period has not ended
 	alertsFrom time.Time
@@ -296,7 +297,7 @@ func (t *tx) standing(ctx context.Context, n *tenant, at time.Time) (*store.Stan
 	}
 	t.shown = store.Standing{
 		Tenant: n.row, Quota: n.quota, At: at, Month: month.Period, Day: day.Period,
-		MonthTotals: month.list, DayTotals: day.list, Held: holds.sums.Totals(), HeldUntil: holds.until(),
+		MonthTotals: month.list, DayTotals: day.list, Held: holds.Totals(), HeldUntil: holds.Until(),
 		Arrivals: arrivals, Alerts: alerts,
 	}
 	return &t.shown, nil

@@ -4,9 +4,12 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
+	"github.com/acf68eca/usage/internal/held"
+	"github.com/acf68eca/usage/internal/pack"
 	"github.com/acf68eca/usage/store"
 )
 
@@ -40,6 +43,22 @@ WHERE tenant = ?
   AND expires_at > ?
 ORDER BY id`
 
+// liveHolds returns the tenant's holds that are live at an instant, from the cache.
+func (t *tx) liveHolds(ctx context.Context, n *tenant, at time.Time) (*held.Holds, error) {
+	if !n.holds.Known(at) {
+		holds, err := t.store.selectHolds(ctx, t, n, at)
+		if err != nil {
+			return nil, err
+		}
+		n.holds.Reset(at)
+		for _, h := range holds {
+			n.holds.Add(h)
+		}
+	}
+	n.holds.Expire(at)
+	return &n.holds, nil
+}
+
 // selectHolds returns the holds that are live at an instant, by id.
 func (s *Store) selectHolds(ctx context.Context, q queryer, n *tenant, at time.Time) ([]*store.Hold, error) {
 	var rows []holdRow
@@ -66,11 +85,14 @@ func (s *Store) hold(ctx context.Context, q queryer, n *tenant, row *holdRow) (*
 	if err != nil {
 		return nil, err
 	}
-	arrivals, err := unpackArrivals(row.ID, row.Arrivals)
+	arrivals, err := pack.ParseArrivals(row.Arrivals)
+	if err != nil {
+		return nil, fmt.Errorf("hold %q: %w", row.ID, err)
+	}
 	return &store.Hold{
 		TenantID: n.row.ID, ID: row.ID, Provider: name.Provider, Model: name.Name, Lines: lines, Cost: store.Money(row.Cost),
 		Owner: row.Owner, CreatedAt: instant(row.CreatedAt), ExpiresAt: instant(row.ExpiresAt), Arrivals: arrivals,
-	}, err
+	}, nil
 }
 
 const insertHold = `
@@ -140,21 +162,21 @@ func (t *tx) insertHold(ctx context.Context, n *tenant, h *store.Hold, arrivals 
 	if err != nil {
 		return false, err
 	}
-	packed, err := packArrivals(arrivals)
+	packed, err := pack.ArrivalsText(arrivals)
 	if err != nil {
 		return false, err
 	}
 	result, err := t.ExecContext(ctx, insertHold, n.number, h.ID, model, lines, int64(h.Cost), h.Owner,
-		micros(h.CreatedAt), micros(h.ExpiresAt), packed)
+		micros(h.CreatedAt), micros(h.ExpiresAt), text(packed))
 	if err != nil {
 		return false, err
 	}
 	if rows, err := result.RowsAffected(); rows == 0 || err != nil {
 		return false, err
 	}
-	held := *h
-	held.Lines, held.Arrivals = slices.Clone(h.Lines), arrivals
-	n.holds.add(&held)
+	taken := *h
+	taken.Lines, taken.Arrivals = slices.Clone(h.Lines), arrivals
+	n.holds.Add(&taken)
 	return true, nil
 }
 
@@ -205,7 +227,7 @@ func (t *tx) settle(ctx context.Context, n *tenant, r *store.Record) error {
 	if r.Settlement != store.Settled {
 		return nil
 	}
-	n.holds.drop(r.HoldID)
+	n.holds.Drop(r.HoldID)
 	_, err := t.ExecContext(ctx, updateHoldSettled, r.ID, n.number, r.HoldID)
 	return err
 }
@@ -240,7 +262,7 @@ func (s *Store) Release(ctx context.Context, now time.Time, tenantID, holdID str
 		if err := t.refund(ctx, n, row, refund); err != nil {
 			return err
 		}
-		n.holds.drop(holdID)
+		n.holds.Drop(holdID)
 		_, err = t.ExecContext(ctx, updateHoldReleased, n.number, holdID)
 		return err
 	})

@@ -2,8 +2,6 @@ package storesqlite
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"slices"
 
 	"github.com/acf68eca/usage/store"
@@ -89,23 +87,4 @@ func (t *tx) setArrivals(ctx context.Context, n *tenant, arrivals []store.Arriva
 		}
 	}
 	return nil
-}
-
-// packArrivals is what a hold's arrivals are in its row: NULL when it has none.
-func packArrivals(arrivals []store.Arrival) (any, error) {
-	if len(arrivals) == 0 {
-		return nil, nil
-	}
-	packed, err := json.Marshal(arrivals)
-	return string(packed), err
-}
-
-func unpackArrivals(id, packed string) (arrivals []store.Arrival, err error) {
-	if packed == "" {
-		return nil, nil
-	}
-	if err := json.Unmarshal([]byte(packed), &arrivals); err != nil {
-		return nil, fmt.Errorf("arrivals of hold %q: %w: %w", id, store.ErrCorrupt, err)
-	}
-	return arrivals, nil
 }

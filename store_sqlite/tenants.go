@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/acf68eca/usage/internal/held"
 	"github.com/acf68eca/usage/store"
 )
 
@@ -237,18 +238,15 @@ func (s *Store) standing(ctx context.Context, q queryer, n *tenant, at time.Time
 	for _, day := range days {
 		standing.DayTotals = append(standing.DayTotals, &day.Total)
 	}
-	holds, err := s.selectHolds(ctx, q, n, at)
-	if err != nil {
+	if standing.Holds, err = s.selectHolds(ctx, q, n, at); err != nil {
 		return standing, err
 	}
-	var held store.Held
-	for _, hold := range holds {
-		held.Add(hold)
-		if standing.HeldUntil.IsZero() || hold.ExpiresAt.Before(standing.HeldUntil) {
-			standing.HeldUntil = hold.ExpiresAt
-		}
+	var holds held.Holds
+	holds.Reset(at)
+	for _, hold := range standing.Holds {
+		holds.Add(hold)
 	}
-	standing.Holds, standing.Held = holds, held.Totals()
+	standing.Held, standing.HeldUntil = holds.Totals(), holds.Until()
 	if standing.Arrivals, err = selectArrivals(ctx, q, n); err != nil {
 		return standing, err
 	}

@@ -1,5 +1,5 @@
 // Package pack keeps the lines of a record and the sums of a total in few bytes: they make up most of a row, and the
-// stores keep them alike. All numbers are unsigned varints; a meter and a rate are numbers of a store's dictionary of texts.
+// stores keep them alike, as they do the texts of rates and arrivals. All numbers are unsigned varints; a meter and a rate are numbers of a store's dictionary of texts.
 //
 //	lines:  (meter, quantity, rate<<1 | unbilled, cost)…
 //	meters: (meter, quantity, cost)…
@@ -10,6 +10,7 @@ package pack
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -116,6 +117,26 @@ func ParseRate(text string) (r store.Rate, err error) {
 		return store.Rate{}, fmt.Errorf("rate %q: %w: %w", text, store.ErrCorrupt, err)
 	}
 	return r, nil
+}
+
+// ArrivalsText is what a hold's arrivals are in its row; empty when it has none.
+func ArrivalsText(arrivals []store.Arrival) (string, error) {
+	if len(arrivals) == 0 {
+		return "", nil
+	}
+	text, err := json.Marshal(arrivals)
+	return string(text), err
+}
+
+// ParseArrivals reads the text of a hold's arrivals.
+func ParseArrivals(text string) (arrivals []store.Arrival, err error) {
+	if text == "" {
+		return nil, nil
+	}
+	if err := json.Unmarshal([]byte(text), &arrivals); err != nil {
+		return nil, fmt.Errorf("arrivals of a hold: %w: %w", store.ErrCorrupt, err)
+	}
+	return arrivals, nil
 }
 
 // reader reads varints until there are none left.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -54,6 +55,30 @@ func TestDamagedTextsOfRatesAreCorrupt(t *testing.T) {
 	for _, text := range []string{"1", "1/2", "1/2/", "a/b/c", "1/2/99999999999999999999", "/", " "} {
 		if rate, err := ParseRate(text); !errors.Is(err, store.ErrCorrupt) {
 			t.Errorf("%q is read as %+v, %v", text, rate, err)
+		}
+	}
+}
+
+func TestArrivalsComeBackAsTheyWere(t *testing.T) {
+	t.Parallel()
+	for _, arrivals := range [][]store.Arrival{
+		nil,
+		{{RateKey: store.RateKey{Provider: "p", Model: "m\"\\", Meter: "calls", Per: store.Minute},
+			At: time.Date(2026, 11, 1, 2, 3, 4, 5_000, time.UTC), Rest: math.MaxInt64, Taken: math.MinInt64}},
+		{{}, {Taken: 1}},
+	} {
+		text, err := ArrivalsText(arrivals)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := ParseArrivals(text)
+		if diff := cmp.Diff(arrivals, got); diff != "" || err != nil {
+			t.Errorf("%q, %v (-want +got):\n%s", text, err, diff)
+		}
+	}
+	for _, text := range []string{"x", "[", "{}", `[{"Taken": "1"}]`} {
+		if arrivals, err := ParseArrivals(text); !errors.Is(err, store.ErrCorrupt) {
+			t.Errorf("%q is read as %+v, %v", text, arrivals, err)
 		}
 	}
 }
