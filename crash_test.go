@@ -16,6 +16,7 @@ import (
 	"github.com/shopspring/decimal"
 
 	"github.com/acf68eca/usage"
+	"github.com/acf68eca/usage/internal/proctest"
 	storesqlite "github.com/acf68eca/usage/store_sqlite"
 )
 
@@ -55,7 +56,7 @@ func acknowledge(ctx context.Context, tracker *usage.Tracker, call usage.OpenAIC
 	if err != nil {
 		return fmt.Errorf("%s: %w", call.ID, err)
 	}
-	say("%s %s", record.TenantID, record.ID)
+	proctest.Say("%s %s", record.TenantID, record.ID)
 	return nil
 }
 
@@ -132,16 +133,16 @@ func TestProcessesShareALedger(t *testing.T) {
 	t.Parallel()
 	const processes = 4
 	path := filepath.Join(t.TempDir(), "usage.db")
-	running := make([]*process, processes)
+	running := make([]*proctest.Process, processes)
 	for i := range running {
 		running[i] = startProcess(t, "sharer", path, i+1)
 	}
 	for _, p := range running {
-		p.begin()
+		p.Begin()
 	}
 	tracker := crashTracker(t, path, 0)
 	for i, p := range running {
-		said := p.end()
+		said := p.End()
 		if len(said) != sharedCalls+ownCalls {
 			t.Errorf("process %d has had %d calls acknowledged, want %d", i, len(said), sharedCalls+ownCalls)
 		}
@@ -160,15 +161,15 @@ func TestKilledProcessesLoseNothingAcknowledged(t *testing.T) {
 	var acknowledged []string
 	for round := 1; round <= rounds; round++ {
 		p := startProcess(t, "logger", path, round)
-		p.begin()
+		p.Begin()
 		for range 5 + random.IntN(40) {
-			line, ok := p.next()
+			line, ok := p.Next()
 			if !ok {
-				t.Fatalf("round %d: the process has ended: %v", round, p.end())
+				t.Fatalf("round %d: the process has ended: %v", round, p.End())
 			}
 			acknowledged = append(acknowledged, line)
 		}
-		acknowledged = append(acknowledged, p.kill()...)
+		acknowledged = append(acknowledged, p.Kill()...)
 		holdsEach(t, ledgerIDs(t, crashTracker(t, path, 0)), acknowledged)
 		soundFile(t, path)
 	}
@@ -233,7 +234,7 @@ func playSpender(ctx context.Context, tracker *usage.Tracker, _ int) error {
 	for {
 		reservation, err := tracker.Reserve(ctx, crashEstimate())
 		if errors.Is(err, usage.ErrQuotaExceeded) {
-			say("full")
+			proctest.Say("full")
 			return nil
 		}
 		if err != nil {
@@ -243,7 +244,7 @@ func playSpender(ctx context.Context, tracker *usage.Tracker, _ int) error {
 		if err != nil {
 			return err
 		}
-		say("%s %s", record.TenantID, record.ID)
+		proctest.Say("%s %s", record.TenantID, record.ID)
 	}
 }
 
@@ -255,14 +256,14 @@ func playHoarder(ctx context.Context, tracker *usage.Tracker, _ int) error {
 			return err
 		}
 		if i%2 == 0 {
-			say("holds %s", reservation.ID)
+			proctest.Say("holds %s", reservation.ID)
 			continue
 		}
 		record, err := tracker.LogOpenAI(ctx, crashSettling(reservation.ID))
 		if err != nil {
 			return err
 		}
-		say("%s %s", record.TenantID, record.ID)
+		proctest.Say("%s %s", record.TenantID, record.ID)
 	}
 	<-ctx.Done()
 	return ctx.Err()
@@ -288,13 +289,13 @@ func TestProcessesNeverPassAHardLimitTogether(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hoarders := []*process{startProcess(t, "hoarder", path, 1), startProcess(t, "hoarder", path, 2)}
-	running := []*process{startProcess(t, "spender", path, 3), startProcess(t, "spender", path, 4)}
+	hoarders := []*proctest.Process{startProcess(t, "hoarder", path, 1), startProcess(t, "hoarder", path, 2)}
+	running := []*proctest.Process{startProcess(t, "spender", path, 3), startProcess(t, "spender", path, 4)}
 
 	stop, observed := make(chan struct{}), make(chan error, 1)
 	go func() { observed <- watchLimit(t.Context(), tracker, limit, stop) }()
 	for _, p := range hoarders {
-		p.begin()
+		p.Begin()
 	}
 	var acknowledged []string
 	note := func(lines ...string) {
@@ -306,18 +307,18 @@ func TestProcessesNeverPassAHardLimitTogether(t *testing.T) {
 	}
 	for i, p := range hoarders {
 		for range 5 + 4*i {
-			line, _ := p.next()
+			line, _ := p.Next()
 			note(line)
 		}
 	}
 	for _, p := range running {
-		p.begin()
+		p.Begin()
 	}
 	for _, p := range hoarders {
-		note(p.kill()...)
+		note(p.Kill()...)
 	}
 	for _, p := range running {
-		note(p.end()...)
+		note(p.End()...)
 	}
 	close(stop)
 	if err := <-observed; err != nil {

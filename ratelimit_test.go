@@ -11,6 +11,7 @@ import (
 	"github.com/shopspring/decimal"
 
 	"github.com/acf68eca/usage"
+	"github.com/acf68eca/usage/internal/proctest"
 )
 
 // perMinute gives acme 60 calls a minute, at most burst of them at once, and whatever limits come besides.
@@ -367,7 +368,7 @@ func playHurrier(ctx context.Context, tracker *usage.Tracker, _ int) error {
 		_, err := tracker.Reserve(ctx, usage.Estimate{TenantID: "acme", Provider: "api", Model: model})
 		switch {
 		case err == nil:
-			say("reserved")
+			proctest.Say("reserved")
 		case !errors.Is(err, usage.ErrQuotaExceeded):
 			return err
 		}
@@ -385,16 +386,16 @@ func TestProcessesThatRaceGetWhatARateGives(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var running []*process
+	var running []*proctest.Process
 	for i := range 4 {
 		running = append(running, startProcess(t, "hurrier", path, i+1))
 	}
 	for _, p := range running {
-		p.begin()
+		p.Begin()
 	}
 	reserved := 0
 	for _, p := range running {
-		reserved += len(p.end())
+		reserved += len(p.End())
 	}
 	equal(t, "reserved", hurriedRate, reserved)
 	wantError(t, tracker.CheckQuota(t.Context(), usage.Estimate{TenantID: "acme", Provider: "api"}), usage.ErrQuotaExceeded)

@@ -2,6 +2,8 @@ package storepostgres_test
 
 import (
 	"context"
+	"errors"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/acf68eca/usage"
 	"github.com/acf68eca/usage/internal/pgtest"
+	"github.com/acf68eca/usage/internal/proctest"
 	storepostgres "github.com/acf68eca/usage/store_postgres"
 )
 
@@ -38,24 +41,29 @@ func BenchmarkProcesses(b *testing.B) {
 
 func benchProcesses(b *testing.B, dsn, schema, what string, tenants int) {
 	const processes = 4
-	running := make([]*process, processes)
+	running := make([]*proctest.Process, processes)
 	for i := range running {
 		running[i] = start(b, "bencher", dsn, schema+","+what, b.N/processes+1, tenants)
 	}
 	b.ResetTimer()
 	began := time.Now()
 	for _, p := range running {
-		p.begin()
+		p.Begin()
 	}
 	for _, p := range running {
-		p.end()
+		p.End()
 	}
 	b.ReportMetric(float64(b.N)/time.Since(began).Seconds(), "calls/s")
 }
 
 // bench is what a process of BenchmarkProcesses does.
-func bench(dsn, what string, calls, tenants int) error {
-	words := strings.Split(what, ",") // schema, verb and side
+func bench(ctx context.Context, args []string) error {
+	dsn, words := args[0], strings.Split(args[1], ",") // schema, verb and side
+	calls, errCalls := strconv.Atoi(args[2])
+	tenants, errTenants := strconv.Atoi(args[3])
+	if err := errors.Join(errCalls, errTenants); err != nil {
+		return err
+	}
 	cfg, err := pgx.ParseConfig(dsn)
 	if err != nil {
 		return err
@@ -64,7 +72,7 @@ func bench(dsn, what string, calls, tenants int) error {
 	defer db.Close()
 	db.SetMaxOpenConns(16)
 	db.SetMaxIdleConns(16)
-	st, err := storepostgres.NewConfig(context.Background(), db, storepostgres.Config{Schema: words[0]})
+	st, err := storepostgres.NewConfig(ctx, db, storepostgres.Config{Schema: words[0]})
 	if err != nil {
 		return err
 	}
@@ -73,7 +81,7 @@ func bench(dsn, what string, calls, tenants int) error {
 		return err
 	}
 	alt := alternative{sqlx.NewDb(db, "pgx")}
-	if err := ready(); err != nil {
+	if err := proctest.Ready(); err != nil {
 		return err
 	}
 	return byGoroutines(64, calls, func(i int) (err error) {

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
+	"github.com/acf68eca/usage/internal/proctest"
 	"github.com/acf68eca/usage/store"
 	storepostgres "github.com/acf68eca/usage/store_postgres"
 	storesqlite "github.com/acf68eca/usage/store_sqlite"
@@ -28,7 +29,7 @@ func TestSameAnswersAsSQLite(t *testing.T) {
 	}
 	defer lite.Close()
 	dsn, schema := storepostgres.Schema(t)
-	post, err := storepostgres.OpenConfig(t.Context(), dsn, storepostgres.Config{Schema: schema, BusyTimeout: processLimit})
+	post, err := storepostgres.OpenConfig(t.Context(), dsn, storepostgres.Config{Schema: schema, BusyTimeout: proctest.Limit})
 	if err != nil {
 		t.Fatal(err)
 	}

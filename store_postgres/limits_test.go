@@ -15,6 +15,7 @@ import (
 	"github.com/shopspring/decimal"
 
 	"github.com/acf68eca/usage"
+	"github.com/acf68eca/usage/internal/proctest"
 	"github.com/acf68eca/usage/store"
 	storepostgres "github.com/acf68eca/usage/store_postgres"
 )
@@ -66,32 +67,32 @@ func playSpender(ctx context.Context, tracker *usage.Tracker, number int) error 
 		}
 		mu.Unlock()
 		id := fmt.Sprintf("%d-%d", number, i)
-		say("begin reserve %s %d", id, time.Now().UnixNano())
+		proctest.Say("begin reserve %s %d", id, time.Now().UnixNano())
 		reservation, err := tracker.Reserve(ctx, spenderEstimate(id))
 		if errors.Is(err, usage.ErrQuotaExceeded) {
-			say("end reserve %s %d full", id, time.Now().UnixNano())
+			proctest.Say("end reserve %s %d full", id, time.Now().UnixNano())
 			full(true)
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		say("end reserve %s %d ok", id, time.Now().UnixNano())
+		proctest.Say("end reserve %s %d ok", id, time.Now().UnixNano())
 		full(false)
 		if i%10 == 0 {
-			say("begin release %s %d", id, time.Now().UnixNano())
+			proctest.Say("begin release %s %d", id, time.Now().UnixNano())
 			if err := reservation.Release(ctx); err != nil {
 				return err
 			}
-			say("end release %s %d ok", id, time.Now().UnixNano())
+			proctest.Say("end release %s %d ok", id, time.Now().UnixNano())
 			return nil
 		}
-		say("begin settle %s %d", id, time.Now().UnixNano())
+		proctest.Say("begin settle %s %d", id, time.Now().UnixNano())
 		record, err := tracker.LogOpenAI(ctx, spenderCall(id))
 		if err != nil {
 			return err
 		}
-		say("end settle %s %d %s", id, time.Now().UnixNano(), record.Settlement)
+		proctest.Say("end settle %s %d %s", id, time.Now().UnixNano(), record.Settlement)
 		return nil
 	})
 }
@@ -116,18 +117,18 @@ func newHistory() *history {
 }
 
 // follow notes what a process says until it ends. It kills the process when it has said so many lines, unless that is 0.
-func (h *history) follow(t testing.TB, dsn, schema string, p *process, number, lines int) {
+func (h *history) follow(t testing.TB, dsn, schema string, p *proctest.Process, number, lines int) {
 	t.Helper()
 	for n := 0; lines == 0 || n < lines; n++ {
-		line, ok := p.next()
+		line, ok := p.Next()
 		if !ok {
 			break
 		}
 		h.note(t, number, line)
 	}
-	rest := p.end
+	rest := p.End
 	if lines > 0 {
-		rest = p.kill
+		rest = p.Kill
 	}
 	for _, line := range rest() {
 		h.note(t, number, line)
@@ -201,7 +202,7 @@ func (h *history) linearizable(t testing.TB) {
 			ClientId: o.number, Input: o.kind, Call: o.from, Output: o.result, Return: o.to,
 		})
 	}
-	if result := porcupine.CheckOperationsTimeout(spending(), operations, processLimit); result != porcupine.Ok {
+	if result := porcupine.CheckOperationsTimeout(spending(), operations, proctest.Limit); result != porcupine.Ok {
 		t.Errorf("the history of %d operations is %s", len(operations), result)
 	}
 	t.Logf("%d operations", len(operations))
@@ -220,7 +221,7 @@ func TestProcessesNeverPassAHardLimitTogether(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	running := make([]*process, processes)
+	running := make([]*proctest.Process, processes)
 	for i := range running {
 		running[i] = start(t, "spender", dsn, schema, i+1)
 	}
@@ -229,7 +230,7 @@ func TestProcessesNeverPassAHardLimitTogether(t *testing.T) {
 	h := newHistory()
 	var wg sync.WaitGroup
 	for i, p := range running {
-		p.begin()
+		p.Begin()
 		lines := 0
 		if i < killed {
 			lines = 200 + 200*i + rand.IntN(100)

@@ -8,22 +8,20 @@ import (
 	"testing"
 	"time"
 
+	"github.com/acf68eca/usage"
 	"github.com/acf68eca/usage/internal/pgtest"
+	"github.com/acf68eca/usage/internal/proctest"
 	storepostgres "github.com/acf68eca/usage/store_postgres"
 )
 
-// Some tests need other processes on the same ledger: the test binary runs itself with this variable set to a role, and
-// with the DSN, the schema and a number that tells it from the others as its arguments.
-const roleVariable = "USAGE_POSTGRES_TEST_ROLE"
-
 func TestMain(m *testing.M) {
-	if name := os.Getenv(roleVariable); name != "" {
-		if err := play(name, os.Args[1:]); err != nil {
-			say("failed: %v", err)
-			os.Exit(1)
-		}
-		return
-	}
+	proctest.Main(map[string]proctest.Role{
+		"sharer":  onLedger(playSharer, crashClock),
+		"spender": onLedger(playSpender, crashClock),
+		"logger":  onLedger(playLogger, crashClock),
+		"hurrier": onLedger(playHurrier, time.Now),
+		"bencher": bench,
+	})
 	os.Exit(run(m))
 }
 
@@ -42,32 +40,21 @@ func run(m *testing.M) int {
 	return code
 }
 
-// play opens the ledger, waits for its standard input to end, so that processes begin together, and plays the role.
-func play(name string, args []string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), processLimit)
-	defer cancel()
-	n, err := strconv.Atoi(args[2])
-	if err != nil {
-		return err
-	}
-	if name == "bencher" {
-		tenants, err := strconv.Atoi(args[3])
+// onLedger is what another process does: it opens the ledger, waits until the others have too, and plays.
+func onLedger(play func(ctx context.Context, tracker *usage.Tracker, number int) error, clock func() time.Time) proctest.Role {
+	return func(ctx context.Context, args []string) error {
+		number, err := strconv.Atoi(args[2])
 		if err != nil {
 			return err
 		}
-		return bench(args[0], args[1], n, tenants)
+		tracker, done, err := openTracker(ctx, args[0], args[1], clock)
+		if err != nil {
+			return err
+		}
+		defer done()
+		if err := proctest.Ready(); err != nil {
+			return err
+		}
+		return play(ctx, tracker, number)
 	}
-	clock := crashClock
-	if name == "hurrier" {
-		clock = time.Now
-	}
-	tracker, done, err := openTracker(ctx, args[0], args[1], clock)
-	if err != nil {
-		return err
-	}
-	defer done()
-	if err := ready(); err != nil {
-		return err
-	}
-	return roles[name](ctx, tracker, n)
 }

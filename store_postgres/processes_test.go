@@ -1,14 +1,10 @@
 package storepostgres_test
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,22 +15,15 @@ import (
 
 	"github.com/acf68eca/usage"
 	"github.com/acf68eca/usage/internal/pgtest"
+	"github.com/acf68eca/usage/internal/proctest"
 	storepostgres "github.com/acf68eca/usage/store_postgres"
 )
-
-// processLimit ends a process that nobody ended, whatever became of the test.
-const processLimit = 3 * time.Minute
-
-// role is what a process is run as.
-type role func(ctx context.Context, tracker *usage.Tracker, number int) error
-
-var roles = map[string]role{"sharer": playSharer, "spender": playSpender, "logger": playLogger, "hurrier": playHurrier}
 
 // crashClock is the clock of all processes but hurriers.
 func crashClock() time.Time { return time.Date(2026, 3, 10, 12, 0, 0, 0, time.UTC) }
 
 func openTracker(ctx context.Context, dsn, schema string, now func() time.Time) (*usage.Tracker, func(), error) {
-	st, err := storepostgres.OpenConfig(ctx, dsn, storepostgres.Config{Schema: schema, Connections: 8, BusyTimeout: processLimit})
+	st, err := storepostgres.OpenConfig(ctx, dsn, storepostgres.Config{Schema: schema, Connections: 8, BusyTimeout: proctest.Limit})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -53,102 +42,18 @@ func newTracker(t testing.TB, dsn, schema string, now func() time.Time) *usage.T
 	return tracker
 }
 
-// ready says that the process may begin, and waits until it is told to.
-func ready() error {
-	say("ready")
-	_, err := io.Copy(io.Discard, os.Stdin)
-	return err
-}
-
-// say writes one line at once; what a process has said stays said when it is killed.
-func say(format string, args ...any) {
-	fmt.Fprintf(os.Stdout, format+"\n", args...) //nolint:errcheck // the parent sees that it is missing
-}
-
-// process is another process of the test binary.
-type process struct {
-	t     testing.TB
-	cmd   *exec.Cmd
-	stdin io.Closer
-	lines *bufio.Scanner
-}
-
-// start starts a process and waits until it is ready to begin.
-func start(t testing.TB, role, dsn, schema string, numbers ...int) *process {
+// start starts a process on a ledger, with a number that tells it from the others, or more.
+func start(t testing.TB, role, dsn, schema string, numbers ...int) *proctest.Process {
 	t.Helper()
-	executable, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), processLimit)
-	t.Cleanup(cancel)
 	named, err := pgtest.With(dsn, "application_name", fmt.Sprint(schema, "_", numbers[0]))
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t: t, cmd: exec.CommandContext(ctx, executable, named, schema)}
+	args := []string{named, schema}
 	for _, number := range numbers {
-		p.cmd.Args = append(p.cmd.Args, strconv.Itoa(number))
+		args = append(args, strconv.Itoa(number))
 	}
-	p.cmd.Env = append(os.Environ(), roleVariable+"="+role)
-	p.cmd.Stderr = os.Stderr
-	stdin, err := p.cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := p.cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.stdin, p.lines = stdin, bufio.NewScanner(stdout)
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if line, ok := p.next(); line != "ready" {
-		t.Fatalf("a %s begins with %q, %v", role, line, ok)
-	}
-	return p
-}
-
-func (p *process) begin() { p.stdin.Close() }
-
-// next is the next line that the process says; false when it has ended.
-func (p *process) next() (string, bool) {
-	if !p.lines.Scan() {
-		return "", false
-	}
-	return p.lines.Text(), true
-}
-
-// kill ends the process as kill -9 does, in whatever it is doing, and returns what else it had said.
-func (p *process) kill() (said []string) {
-	p.t.Helper()
-	if err := p.cmd.Process.Kill(); err != nil {
-		p.t.Errorf("kill: %v", err)
-	}
-	said = p.rest()
-	var exit *exec.ExitError
-	if err := p.cmd.Wait(); !errors.As(err, &exit) || exit.Exited() {
-		p.t.Errorf("the process was to be killed and has ended itself: %v, saying %s", err, strings.Join(said, "; "))
-	}
-	return said
-}
-
-// end waits for a process that ends by itself, and returns what else it said.
-func (p *process) end() (said []string) {
-	p.t.Helper()
-	said = p.rest()
-	if err := p.cmd.Wait(); err != nil {
-		p.t.Errorf("process: %v, saying %s", err, strings.Join(said, "; "))
-	}
-	return said
-}
-
-func (p *process) rest() (said []string) {
-	for line, ok := p.next(); ok; line, ok = p.next() {
-		said = append(said, line)
-	}
-	return said
+	return proctest.Start(t, role, args...)
 }
 
 const sharedTenants = 5
@@ -182,7 +87,7 @@ func acknowledge(ctx context.Context, tracker *usage.Tracker, call usage.OpenAIC
 	if err != nil {
 		return fmt.Errorf("%s: %w", call.ID, err)
 	}
-	say("%s %s %t", record.TenantID, record.ID, record.Duplicate)
+	proctest.Say("%s %s %t", record.TenantID, record.ID, record.Duplicate)
 	return nil
 }
 
@@ -232,16 +137,16 @@ func TestProcessesShareALedger(t *testing.T) {
 	t.Parallel()
 	const processes = 8
 	dsn, schema := storepostgres.Schema(t)
-	running := make([]*process, processes)
+	running := make([]*proctest.Process, processes)
 	for i := range running {
 		running[i] = start(t, "sharer", dsn, schema, i+1)
 	}
 	for _, p := range running {
-		p.begin()
+		p.Begin()
 	}
 	first := make(map[string]int)
 	for i, p := range running {
-		said := p.end()
+		said := p.End()
 		if len(said) != commonCalls+ownCalls {
 			t.Errorf("process %d has had %d calls acknowledged, want %d", i, len(said), commonCalls+ownCalls)
 		}

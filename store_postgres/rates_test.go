@@ -14,6 +14,7 @@ import (
 	"github.com/shopspring/decimal"
 
 	"github.com/acf68eca/usage"
+	"github.com/acf68eca/usage/internal/proctest"
 	storepostgres "github.com/acf68eca/usage/store_postgres"
 )
 
@@ -30,26 +31,26 @@ const (
 func playHurrier(ctx context.Context, tracker *usage.Tracker, number int) error {
 	return byGoroutines(2, hurriedTries, func(i int) error {
 		id := fmt.Sprintf("%d-%d", number, i)
-		say("begin reserve %s %d", id, time.Now().UnixNano())
+		proctest.Say("begin reserve %s %d", id, time.Now().UnixNano())
 		reservation, err := tracker.Reserve(ctx, usage.Estimate{
 			TenantID: hurried, ID: id, Provider: "api", Model: "m", ExpiresIn: time.Hour,
 		})
 		if errors.Is(err, usage.ErrQuotaExceeded) {
-			say("end reserve %s %d full", id, time.Now().UnixNano())
+			proctest.Say("end reserve %s %d full", id, time.Now().UnixNano())
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		say("end reserve %s %d ok", id, time.Now().UnixNano())
+		proctest.Say("end reserve %s %d ok", id, time.Now().UnixNano())
 		if i%10 != 0 {
 			return nil
 		}
-		say("begin release %s %d", id, time.Now().UnixNano())
+		proctest.Say("begin release %s %d", id, time.Now().UnixNano())
 		if err := reservation.Release(ctx); err != nil {
 			return err
 		}
-		say("end release %s %d ok", id, time.Now().UnixNano())
+		proctest.Say("end release %s %d ok", id, time.Now().UnixNano())
 		return nil
 	})
 }
@@ -66,14 +67,14 @@ func TestProcessesNeverPassARateTogether(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	running := make([]*process, processes)
+	running := make([]*proctest.Process, processes)
 	for i := range running {
 		running[i] = start(t, "hurrier", dsn, schema, i+1)
 	}
 	h := newHistory()
 	var wg sync.WaitGroup
 	for i, p := range running {
-		p.begin()
+		p.Begin()
 		lines := 0
 		if i < killed {
 			lines = 40 + 30*i + rand.IntN(20)

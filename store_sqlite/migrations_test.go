@@ -12,6 +12,7 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/pressly/goose/v3"
 
+	"github.com/acf68eca/usage/internal/proctest"
 	"github.com/acf68eca/usage/store"
 )
 
@@ -89,16 +90,16 @@ func TestOpen(t *testing.T) {
 	t.Run("of a new file by many processes at once", func(t *testing.T) {
 		t.Parallel()
 		path := newFile(t)
-		openers := make([]*child, 3)
+		openers := make([]*proctest.Process, 3)
 		for i := range openers {
-			openers[i] = start(t, path)
+			openers[i] = proctest.Start(t, "opener", path)
 		}
 		var ids []string
 		for _, c := range openers {
-			c.goOn()
+			c.Begin()
 		}
 		for _, c := range openers {
-			ids = append(ids, c.end())
+			ids = append(ids, c.End()...)
 		}
 		migratedOnce(t, path)
 		h := open(t, path)
