@@ -118,10 +118,10 @@ type priceFinding struct {
 // standard is find for most calls: it returns nil unless the call is plain and there is a price of the meter's own that
 // applies and has a value.
 func (c *pricedCall) standard(meter Meter) *priceRow {
-	if !c.plain {
+	if !c.plain || c.first == nil {
 		return nil
 	}
-	prices := c.prices(meter)
+	prices := c.first.meter(meter)
 	if prices == nil {
 		return nil
 	}

@@ -10,6 +10,8 @@ import (
 type namedModel struct {
 	provider *providerPrices // nil when the book has no price of it
 	model    *modelPrices    // nil when the name is in no list
+	// first is where most meters are found: the model, or the closest pattern. It may be nil of a model that only patterns list.
+	first *modelPrices
 	// id is what patterns are matched with: the name, or the target of an alias.
 	id string
 	// patterns has all of the provider's that match, the longest prefix first. It may have others too.
@@ -65,6 +67,9 @@ func (b *PriceBook) learn(slot *atomic.Pointer[knownName], provider, model strin
 	}
 	known := &knownName{strings.Clone(model), *own}
 	known.id, known.patterns, known.known = strings.Clone(own.id), own.matching(), true
+	if known.first == nil {
+		known.first = known.patterns[0]
+	}
 	slot.CompareAndSwap(nil, known)
 	return &known.namedModel
 }
@@ -79,7 +84,7 @@ func (b *PriceBook) search(provider, model string) namedModel {
 	if !ok {
 		found = p.models[withoutSnapshot(model)]
 	}
-	n := namedModel{provider: p, model: found.modelPrices, id: model, patterns: p.patterns}
+	n := namedModel{provider: p, model: found.modelPrices, first: found.modelPrices, id: model, patterns: p.patterns}
 	if found.id != "" {
 		n.id = found.id
 	}
@@ -109,9 +114,12 @@ func (n *namedModel) pattern() *modelPrices {
 	return nil
 }
 
+// snapshot is the layout of what withoutSnapshot cuts.
+const snapshot = "-2006-01-02"
+
 // withoutSnapshot cuts "-YYYY-MM-DD" from the end of an id.
 func withoutSnapshot(id string) string {
-	base := len(id) - len("-2006-01-02")
+	base := len(id) - len(snapshot)
 	if base <= 0 {
 		return id
 	}
