@@ -22,8 +22,8 @@ import (
 type Config struct {
 	// Prices is the price book. Defaults to DefaultPrices().
 	Prices *PriceBook
-	// Now is the clock. It must be safe for concurrent use when the tracker is. Defaults to time.Now, at half its price: when
-	// the machine's clock is set, that is seen within a millisecond.
+	// Now is the clock. It must be safe for concurrent use when the tracker is. Defaults to the machine's clock: when that is
+	// set, it is followed within a millisecond.
 	Now func() time.Time
 	// CommitTimeout bounds one commit, which many calls may share and which no single caller's context ends.
 	// Defaults to 30 seconds.
