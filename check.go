@@ -24,14 +24,12 @@ import (
 // refuse nothing.
 func (t *Tracker) CheckQuota(ctx context.Context, estimate Estimate) error {
 	var buffer fieldLines
-	m := t.standings.find(estimate.TenantID)
-	known := m.knows(&estimate)
-	lines, conditions, err := estimate.check(&buffer, known)
+	var own namedModel
+	m, book := t.standings.find(estimate.TenantID), t.prices.Load().of(estimate.TenantID)
+	model := book.named(estimate.Provider, estimate.Model, &own)
+	lines, conditions, err := estimate.check(&buffer, m != nil, model.known)
 	if err != nil {
 		return err
-	}
-	if !known {
-		m.learn(&estimate)
 	}
 	now := t.now()
 	s := m.fresh(now)
@@ -42,8 +40,7 @@ func (t *Tracker) CheckQuota(ctx context.Context, estimate Estimate) error {
 	}
 	asked := demand{provider: estimate.Provider, model: estimate.Model, lines: lines}
 	if s.limitsCost(&asked) {
-		query := PriceQuery{Provider: estimate.Provider, Model: estimate.Model, Conditions: conditions, At: now}
-		asked.cost, err = t.prices.Load().of(estimate.TenantID).price(&query, lines)
+		asked.cost, err = model.price(&PriceQuery{Provider: estimate.Provider, Model: estimate.Model, Conditions: conditions, At: now}, lines)
 		if err != nil && !errors.Is(err, ErrUnpriced) {
 			return err
 		}

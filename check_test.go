@@ -288,7 +288,7 @@ func benchCheck(t testing.TB) (*usage.Tracker, usage.Estimate) {
 }
 
 // BenchmarkCheckQuota is an answer from memory with the clock in it: of a tenant with three limits, one of them on cost, for
-// which the estimate is priced; of one without the limit on cost; and the clock alone.
+// which the estimate is priced; of one without the limit on cost; and beside them what time.Now takes.
 func BenchmarkCheckQuota(b *testing.B) {
 	tracker, estimate := benchCheck(b)
 	uncosted := estimate

@@ -45,7 +45,7 @@ const maxExpiry = 366 * 24 * time.Hour
 // hold returns the estimate as a hold without price, ID, CreatedAt and ExpiresAt, and the query for its price without
 // its time: the tracker has the clock and the book.
 func (e Estimate) hold() (store.Hold, PriceQuery, error) {
-	lines, conditions, err := e.check(new(fieldLines), false)
+	lines, conditions, err := e.check(new(fieldLines), false, false)
 	if err != nil {
 		return store.Hold{}, PriceQuery{}, err
 	}
@@ -66,15 +66,15 @@ func (l *fieldLines) put(n int, m Meter, quantity int64) int {
 }
 
 // check returns what the estimate asks for and what else its price depends on. The lines are in a buffer, so that it makes
-// no allocation when nothing is wrong and there are no Quantities. The names of tenant, provider and model are not looked at
-// when they are known to be well-formed.
-func (e *Estimate) check(buffer *fieldLines, named bool) (lines []store.Line, conditions Conditions, err error) {
+// no allocation when nothing is wrong and there are no Quantities. The names of the tenant, and of provider and model, are
+// not looked at when they are known to be well-formed.
+func (e *Estimate) check(buffer *fieldLines, tenantKnown, modelKnown bool) (lines []store.Line, conditions Conditions, err error) {
 	var f faults
-	if !named {
+	if !tenantKnown {
 		f.id("TenantID", e.TenantID)
 	}
 	f.text("ID", e.ID, maxID)
-	if !named {
+	if !modelKnown {
 		f.provider("Provider", e.Provider)
 		f.model("Model", e.Model)
 	}

@@ -2,6 +2,7 @@ package usage
 
 import (
 	"cmp"
+	"hash/maphash"
 	"iter"
 	"maps"
 	"math"
@@ -29,7 +30,7 @@ type PriceBook struct {
 	rates   map[string][]ExchangeRate // by currency, in order of From
 
 	providers map[string]*providerPrices
-	largest   []*providerPrices // a few of them, those with the most models first
+	names     *knownNames // nil in the zero book
 }
 
 type modelKey struct{ provider, model string }
@@ -203,13 +204,13 @@ func (b *PriceBook) finish(f faults) (*PriceBook, error) {
 	for _, key := range b.modelKeys() {
 		p := b.providers[key.provider]
 		if p == nil {
-			p = &providerPrices{name: key.provider, models: map[string]namedModel{}}
+			p = &providerPrices{name: key.provider, models: map[string]listedModel{}}
 			b.providers[key.provider] = p
 		}
 		if model := b.models[key]; model.isPattern() {
 			p.patterns = append(p.patterns, model)
 		} else {
-			p.models[key.model] = namedModel{modelPrices: model}
+			p.models[key.model] = listedModel{modelPrices: model}
 		}
 	}
 	for _, p := range b.providers {
@@ -218,13 +219,10 @@ func (b *PriceBook) finish(f faults) (*PriceBook, error) {
 	for key, model := range b.aliases {
 		if _, listed := b.models[key]; !listed {
 			target, _ := b.target(key.provider, model)
-			b.providers[key.provider].models[key.model] = namedModel{modelPrices: target, id: model}
+			b.providers[key.provider].models[key.model] = listedModel{modelPrices: target, id: model}
 		}
 	}
-	b.largest = slices.SortedFunc(maps.Values(b.providers), func(x, y *providerPrices) int {
-		return cmp.Or(cmp.Compare(len(y.models), len(x.models)), cmp.Compare(x.name, y.name))
-	})
-	b.largest = b.largest[:min(len(b.largest), 4)]
+	b.names = &knownNames{seed: maphash.MakeSeed()}
 	b.version = b.hash()
 	return b, nil
 }

@@ -154,9 +154,15 @@ func (b *PriceBook) Price(q PriceQuery, lines []Line) (decimal.Decimal, error) {
 }
 
 // price is Price in the ledger's unit.
-func (b *PriceBook) price(q *PriceQuery, lines []Line) (sum Money, err error) {
-	var c pricedCall
-	c.ask(b, q)
+func (b *PriceBook) price(q *PriceQuery, lines []Line) (Money, error) {
+	var own namedModel
+	return b.named(q.Provider, q.Model, &own).price(q, lines)
+}
+
+// price is PriceBook.price of the model that the query names.
+func (n *namedModel) price(q *PriceQuery, lines []Line) (sum Money, err error) {
+	c := pricedCall{namedModel: n}
+	c.ask(q)
 	if q.PromptTokens == 0 {
 		c.prompt = promptTokens(lines)
 	}

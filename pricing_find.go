@@ -12,12 +12,12 @@ type (
 	// providerPrices are the models of a provider by id and alias, and its patterns, the longest prefix first.
 	providerPrices struct {
 		name     string
-		models   map[string]namedModel
+		models   map[string]listedModel
 		patterns []*modelPrices
 	}
 
-	// namedModel is a model under one of its names. id is what patterns are matched with: the target of an alias.
-	namedModel struct {
+	// listedModel is a model under one of its names. id is the target of an alias.
+	listedModel struct {
 		*modelPrices
 		id string
 	}
@@ -67,9 +67,7 @@ type (
 
 // pricedCall is a query in the form that the tables are read with.
 type pricedCall struct {
-	provider   *providerPrices
-	model      *modelPrices // nil when the id is in no list
-	id         string
+	*namedModel
 	at, prompt int64
 	tier       string
 	batch      bool
@@ -78,58 +76,15 @@ type pricedCall struct {
 	plain bool
 }
 
-// provider returns nil when the book has no price of the provider. The largest ones are found without hashing the name.
-func (b *PriceBook) provider(name string) *providerPrices {
-	for i := range b.largest {
-		if b.largest[i].name == name {
-			return b.largest[i]
-		}
-	}
-	return b.providers[name]
-}
-
 // ask fills in the call from a query.
-func (c *pricedCall) ask(b *PriceBook, q *PriceQuery) {
-	c.at, c.prompt, c.conditions, c.id, c.provider = q.At.UnixMicro(), q.PromptTokens, q.Conditions, q.Model, b.provider(q.Provider)
+func (c *pricedCall) ask(q *PriceQuery) {
+	c.at, c.prompt, c.conditions = q.At.UnixMicro(), q.PromptTokens, q.Conditions
 	c.plain = len(q.Conditions) == 0
 	if !c.plain {
 		tier, named := q.Conditions[ServiceTier]
 		c.tier, c.batch = canonicalTier(tier), q.Conditions[Batch] == "true"
 		c.plain = named && c.tier == "" && len(q.Conditions) == 1
 	}
-	if c.provider != nil {
-		c.resolve()
-	}
-}
-
-// resolve finds the model by its exact id or alias, and else by its id without the date of a snapshot.
-func (c *pricedCall) resolve() {
-	named, ok := c.provider.models[c.id]
-	if !ok {
-		named, ok = c.provider.models[withoutSnapshot(c.id)]
-	}
-	if !ok {
-		return
-	}
-	c.model = named.modelPrices
-	if named.id != "" {
-		c.id = named.id
-	}
-}
-
-// withoutSnapshot cuts "-YYYY-MM-DD" from the end of an id.
-func withoutSnapshot(id string) string {
-	base := len(id) - len("-2006-01-02")
-	if base <= 0 {
-		return id
-	}
-	for i, c := range []byte(id[base:]) {
-		dash := i == 0 || i == 5 || i == 8
-		if dash != (c == '-') || !dash && (c < '0' || c > '9') {
-			return id
-		}
-	}
-	return id[:base]
 }
 
 // canonicalTier maps what providers call one and the same tier to one name.
@@ -160,13 +115,13 @@ type priceFinding struct {
 	currency string
 }
 
-// standard is find for most calls: it returns nil unless the call is plain and its model has a price of the meter's own that
+// standard is find for most calls: it returns nil unless the call is plain and there is a price of the meter's own that
 // applies and has a value.
 func (c *pricedCall) standard(meter Meter) *priceRow {
-	if !c.plain || c.model == nil {
+	if !c.plain || c.first == nil {
 		return nil
 	}
-	prices := c.model.meter(meter)
+	prices := c.first.meter(meter)
 	if prices == nil {
 		return nil
 	}
@@ -207,10 +162,7 @@ func (c *pricedCall) prices(meter Meter) *meterPrices {
 			return prices
 		}
 	}
-	if c.provider == nil {
-		return nil
-	}
-	for _, pattern := range c.provider.patterns {
+	for _, pattern := range c.patterns {
 		if strings.HasPrefix(c.id, pattern.prefix()) {
 			if prices := pattern.meter(meter); prices != nil {
 				return prices

@@ -44,13 +44,6 @@ func (c *pricedCall) unlisted(q *PriceQuery, meter Meter, model string) string {
 	return "unknown model " + model
 }
 
-// isListed reports whether the book knows the model: by its id, or by a pattern that does not stand for every model.
-func (c *pricedCall) isListed() bool {
-	return c.model != nil || slices.ContainsFunc(c.provider.patterns, func(p *modelPrices) bool {
-		return p.prefix() != "" && strings.HasPrefix(c.id, p.prefix())
-	})
-}
-
 // appliesEver reports whether the meter has a price for such a call at another time.
 func (m *meterPrices) appliesEver(c *pricedCall, limits *priceLimits) bool {
 	applies := func(row priceRow) bool { return row.applies(c, limits) }

@@ -15,9 +15,28 @@ import (
 // tableMeters maps the meters of the embedded table to ours.
 func tableMeters(meter, model string) (Meter, bool) {
 	switch meter {
-	case "input", "output", "input_cached", "input_cache_write", "input_cache_write_12h", "input_audio",
-		"input_audio_cached", "input_image", "input_image_cached", "output_audio", "output_image":
-		return Meter(meter + "_tokens"), true
+	case "input":
+		return InputTokens, true
+	case "input_cached":
+		return InputCachedTokens, true
+	case "input_cache_write":
+		return InputCacheWriteTokens, true
+	case "input_cache_write_12h":
+		return InputCacheWrite12hTokens, true
+	case "input_audio":
+		return InputAudioTokens, true
+	case "input_audio_cached":
+		return InputAudioCachedTokens, true
+	case "input_image":
+		return InputImageTokens, true
+	case "input_image_cached":
+		return InputImageCachedTokens, true
+	case "output":
+		return OutputTokens, true
+	case "output_audio":
+		return OutputAudioTokens, true
+	case "output_image":
+		return OutputImageTokens, true
 	case "input_characters":
 		return Characters, true
 	case "credits":

@@ -40,10 +40,12 @@ func (t *Tracker) Quota(ctx context.Context, tenantID string) (Quota, error) {
 // applies reports whether a limit counts a call of a model. A limit on a model counts its dated snapshots too, which is
 // the name that providers return for it.
 func applies(l *store.Limit, provider, model string) bool {
-	if l.Provider != "" && l.Provider != provider {
-		return false
-	}
-	return l.Model == "" || l.Model == model || l.Model == withoutSnapshot(model)
+	return (l.Provider == "" || l.Provider == provider) && (l.Model == "" || isOf(l.Model, model))
+}
+
+// isOf reports whether a model is the one that is limited, or a dated snapshot of it.
+func isOf(limited, model string) bool {
+	return limited == model || len(limited)+len(snapshot) == len(model) && limited == withoutSnapshot(model)
 }
 
 func used(s *store.Standing, l *store.Limit) int64 {

@@ -39,46 +39,9 @@ type memory struct {
 	tenantID string
 	current  atomic.Pointer[stand] // nil when that is not known
 	reading  chan struct{}         // held by who reads it from the store
-	names    atomic.Pointer[[]names]
 
 	mu   sync.Mutex
 	last uint64 // the number of the last write that was published, or for which it was forgotten
-}
-
-// names are those of a provider and a model that were asked about. They are well-formed, and need not be looked at again.
-type names struct{ provider, model string }
-
-// maxNames bounds what is remembered of a tenant. Further names are looked at each time.
-const maxNames = 8
-
-// knows reports whether the names of an estimate for the tenant are known to be well-formed.
-func (m *memory) knows(e *Estimate) bool {
-	if m == nil {
-		return false
-	}
-	if known := m.names.Load(); known != nil {
-		for i := range *known {
-			if (*known)[i].provider == e.Provider && (*known)[i].model == e.Model {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// learn remembers the names of an estimate that were found well-formed. Where somebody else was faster, the next call does.
-func (m *memory) learn(e *Estimate) {
-	if m == nil {
-		return
-	}
-	known, next := m.names.Load(), []names(nil)
-	if known != nil {
-		next = *known
-	}
-	if len(next) < maxNames {
-		next = append(slices.Clip(next), names{strings.Clone(e.Provider), strings.Clone(e.Model)})
-		m.names.CompareAndSwap(known, &next)
-	}
 }
 
 func (s *standings) bucket(tenantID string) *atomic.Pointer[[]*memory] {

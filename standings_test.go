@@ -29,21 +29,3 @@ func TestStandingsForgetTheOldestOfTooMany(t *testing.T) {
 		t.Errorf("%d tenants are remembered", kept)
 	}
 }
-
-func TestStandingsRememberFewNames(t *testing.T) {
-	t.Parallel()
-	m := &memory{tenantID: "acme"}
-	estimate := func(i int) *Estimate { return &Estimate{Provider: "p", Model: fmt.Sprint("model ", i)} }
-	for i := range 2 * maxNames {
-		if m.knows(estimate(i)) {
-			t.Fatalf("model %d is known before it was asked about", i)
-		}
-		m.learn(estimate(i))
-		if learned := m.knows(estimate(i)); learned != (i < maxNames) {
-			t.Errorf("model %d is known: %v", i, learned)
-		}
-	}
-	if m.knows(&Estimate{Provider: "q", Model: "model 0"}) || m.knows(&Estimate{Provider: "p"}) {
-		t.Error("a name that nobody asked about is known")
-	}
-}

@@ -22,7 +22,8 @@ import (
 type Config struct {
 	// Prices is the price book. Defaults to DefaultPrices().
 	Prices *PriceBook
-	// Now is the clock. It must be safe for concurrent use when the tracker is. Defaults to time.Now.
+	// Now is the clock. It must be safe for concurrent use when the tracker is. Defaults to the machine's clock: when that is
+	// set, it is followed within a millisecond.
 	Now func() time.Time
 	// CommitTimeout bounds one commit, which many calls may share and which no single caller's context ends.
 	// Defaults to 30 seconds.
@@ -46,6 +47,7 @@ type Config struct {
 type Tracker struct {
 	store  store.Store
 	cfg    Config
+	now    func() time.Time // as stores keep it
 	prices atomic.Pointer[bookSet]
 	// setPrices orders the changes of prices.
 	setPrices sync.Mutex
@@ -94,9 +96,6 @@ func New(st store.Store, cfg Config) (*Tracker, error) {
 	if cfg.Prices == nil {
 		cfg.Prices = DefaultPrices()
 	}
-	if cfg.Now == nil {
-		cfg.Now = time.Now
-	}
 	if cfg.CommitTimeout == 0 {
 		cfg.CommitTimeout = 30 * time.Second
 	}
@@ -107,6 +106,10 @@ func New(st store.Store, cfg Config) (*Tracker, error) {
 		cfg.Logger = slog.Default()
 	}
 	t := &Tracker{store: st, cfg: cfg, standings: &standings{maxAge: cfg.QuotaMaxAge, seed: maphash.MakeSeed()}}
+	t.now = (&clock{wall: time.Now}).now
+	if cfg.Now != nil {
+		t.now = func() time.Time { return inMicros(cfg.Now()) }
+	}
 	t.prices.Store(&bookSet{book: cfg.Prices})
 	writers := 1
 	if several, ok := st.(store.Writers); ok {
@@ -344,9 +347,6 @@ func newID() (string, error) {
 	}
 	return id.String(), nil
 }
-
-// now is the clock as stores keep it: in UTC, cut to microseconds.
-func (t *Tracker) now() time.Time { return time.UnixMicro(t.cfg.Now().UnixMicro()).UTC() }
 
 func checkTenant(id string) error {
 	var f faults
