@@ -193,7 +193,7 @@ func (t *tx) queueRecordWrites(changed *changedTotals, answer *answer) error {
 		}
 	}
 	if len(records) > 0 {
-		t.witness = recordKey{records[0].TenantID, records[0].ID}
+		t.witness = witness{recordWitness, records[0].TenantID, records[0].ID}
 	}
 	m, d := &changed.months, &changed.lastDays
 	t.queue(answer, insertRecords, append(t.condition(),
@@ -226,7 +226,7 @@ func (t *tx) queueHoldWrites(answer *answer) error {
 		tenants[i], ids[i], owners[i], models[i], picods[i] = h.TenantID, h.ID, h.Owner, model, int64(h.Cost)
 		created[i], expires[i] = h.CreatedAt, h.ExpiresAt
 	}
-	t.witness = recordKey{holds[0].TenantID, holds[0].ID}
+	t.witness = witness{holdWitness, holds[0].TenantID, holds[0].ID}
 	t.queue(answer, insertHolds, append(t.condition(), tenants, ids, models, packed, picods, owners, created, expires, arrivals)...)
 	return nil
 }

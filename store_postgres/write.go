@@ -47,13 +47,22 @@ type tx struct {
 	// changing says that what is remembered of the tenants is ahead of what is stored.
 	changing bool
 	// number is the server's number of a full transaction.
-	number int64
-	// witness is a record or a hold that it adds.
-	witness recordKey
+	number  int64
+	witness witness
 	// committing says that all was sent to the server, and its answer is waited for.
 	committing bool
 	writes     writes
 }
+
+// witness is a record or a hold that a transaction adds: where it is, the transaction was committed. A call and its
+// reservation may have the same id.
+type witness struct{ kind, tenantID, id string }
+
+// The kinds of witnesses.
+const (
+	recordWitness = "record"
+	holdWitness   = "hold"
+)
 
 // change is what a call of the store does to tenants in one transaction.
 type change struct {
@@ -258,9 +267,11 @@ func (t *tx) rollback(ctx context.Context) {
 // transaction that added something it is also asked whether that is there.
 const selectStatus = `
 SELECT COALESCE(pg_xact_status($1::bigint::text::xid8), 'unknown') AS status,
-       $2::text = ''
-           OR EXISTS (SELECT FROM usage_keys WHERE tenant = $2 AND id = $3::text)
-           OR EXISTS (SELECT FROM usage_holds WHERE tenant = $2 AND id = $3::text) AS present`
+       CASE $2::text
+       WHEN 'record' THEN EXISTS (SELECT FROM usage_keys WHERE tenant = $3::text AND id = $4::text)
+       WHEN 'hold' THEN EXISTS (SELECT FROM usage_holds WHERE tenant = $3::text AND id = $4::text)
+       ELSE true
+       END AS present`
 
 // resolve says what became of a transaction whose end was sent and has failed. Where the server's answer did not arrive, it
 // asks the server: nil if it was committed after all, so that it is not tried again and its first result is the caller's.
@@ -271,7 +282,7 @@ func (s *Store) resolve(ctx context.Context, t *tx, failed error) error {
 	if !t.quick && t.number == 0 {
 		return nil // it has written nothing
 	}
-	if t.quick && t.witness == (recordKey{}) {
+	if t.quick && t.witness == (witness{}) {
 		return failed // nor has this one, but it did not hear whether what it decided by is still so
 	}
 	patient, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(grace, s.busyTimeout))
@@ -315,7 +326,7 @@ func (s *Store) overtake(ctx context.Context, t *tx) (status string, err error) 
 			}
 			session.queue(nil, "BEGIN ISOLATION LEVEL READ COMMITTED")
 			session.queue(&ours, updateVersion, t.witness.tenantID, newVersion(), tenant.version)
-			session.queue(&found, selectStatus, 0, t.witness.tenantID, t.witness.id)
+			session.queue(&found, selectStatus, 0, t.witness.kind, t.witness.tenantID, t.witness.id)
 			session.queue(nil, "COMMIT")
 			if err := session.send(ctx); err != nil {
 				return err
@@ -340,7 +351,7 @@ func (s *Store) status(ctx context.Context, t *tx) (status string, err error) {
 			Status  string
 			Present bool
 		}
-		err := committed{s}.GetContext(ctx, &found, selectStatus, t.number, t.witness.tenantID, t.witness.id)
+		err := committed{s}.GetContext(ctx, &found, selectStatus, t.number, t.witness.kind, t.witness.tenantID, t.witness.id)
 		switch status = found.Status; {
 		case sqlState(err) == "22023": // a number that is yet to be given: the server crashed and came back without it
 			status = "aborted"
