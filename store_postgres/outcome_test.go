@@ -8,8 +8,8 @@ import (
 )
 
 // reservation is a hold on nothing in particular, for an hour from noon.
-func reservation(tenant, id string) store.Hold {
-	return store.Hold{TenantID: tenant, ID: id, Provider: "p", CreatedAt: noon(), ExpiresAt: noon().Add(time.Hour)}
+func reservation(id string) store.Hold {
+	return store.Hold{TenantID: acme, ID: id, Provider: "p", CreatedAt: noon(), ExpiresAt: noon().Add(time.Hour)}
 }
 
 // A host may well name a call and its reservation alike: that the one is there does not say that the other is.
@@ -18,7 +18,7 @@ func TestCallNamedLikeItsReservation(t *testing.T) {
 	t.Run("a call that did not reach the server is sent again", func(t *testing.T) {
 		t.Parallel()
 		p, h, direct := cuttable(t, 10*time.Second)
-		h.hold(reservation(acme, "a"))
+		h.hold(reservation("a"))
 		p.cut.Store(loseCommit)
 		h.add(call(acme, "a", noon(), 7))
 		equal(t, "records", direct.ids(acme), []string{"a", "before"})
@@ -28,8 +28,8 @@ func TestCallNamedLikeItsReservation(t *testing.T) {
 		p, h, direct := cuttable(t, 10*time.Second)
 		h.add(call(acme, "a", noon(), 7))
 		p.cut.Store(loseCommit)
-		h.hold(reservation(acme, "a"))
-		equal(t, "holds", direct.holds(acme), []string{"a"})
+		h.hold(reservation("a"))
+		equal(t, "holds", direct.holds(), []string{"a"})
 	})
 }
 
@@ -46,10 +46,10 @@ func (h *handle) hold(holds ...store.Hold) {
 	}
 }
 
-// holds are the ids of a tenant's live holds.
-func (h *handle) holds(tenant string) (ids []string) {
+// holds are the ids of acme's live holds.
+func (h *handle) holds() (ids []string) {
 	h.t.Helper()
-	standing, err := h.Standing(h.t.Context(), tenant, noon())
+	standing, err := h.Standing(h.t.Context(), acme, noon())
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -57,4 +57,117 @@ func (h *handle) holds(tenant string) (ids []string) {
 		ids = append(ids, hold.ID)
 	}
 	return ids
+}
+
+// TestAnswerLostTwice also loses what the store would hear when it asks what became of the first.
+func TestAnswerLostTwice(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		do   func(*handle) error
+	}{
+		{"a call is the first, not a duplicate", func(h *handle) error {
+			outcomes, err := h.try(call(acme, "a", noon(), 7))
+			if err == nil && outcomes[0].Duplicate {
+				err = store.ErrConflict
+			}
+			return err
+		}},
+		{"a reservation is taken, and not by somebody else", func(h *handle) error {
+			outcomes, err := h.Hold(h.t.Context(), noon(), []store.Hold{reservation("a")}, admit)
+			if err == nil {
+				err = outcomes[0].Err
+			}
+			return err
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			p, h, _ := cuttable(t, 10*time.Second)
+			p.unheard = func() { p.unheard = nil; p.cut.Store(loseAnswer) }
+			p.cut.Store(loseAnswer)
+			if err := tt.do(h); err != nil {
+				t.Error(err)
+			}
+			equal(t, "what is left to cut", p.cut.Load(), pass)
+		})
+	}
+}
+
+// TestAnotherWritesBeforeItIsAsked has another process write for the tenant after the commit whose answer was lost.
+func TestAnotherWritesBeforeItIsAsked(t *testing.T) {
+	t.Parallel()
+	t.Run("a call is there once", func(t *testing.T) {
+		t.Parallel()
+		p, h, direct := cuttable(t, 10*time.Second)
+		p.unheard = func() { direct.add(call(acme, "other", noon(), 1)) }
+		p.cut.Store(loseAnswer)
+		outcomes, err := h.try(call(acme, "a", noon(), 7))
+		if err != nil || outcomes[0].Err != nil {
+			t.Errorf("%+v, %v", outcomes, err)
+		}
+		equal(t, "records", direct.ids(acme), []string{"a", "before", "other"})
+	})
+	t.Run("nobody says that a reservation was not taken", func(t *testing.T) {
+		t.Parallel()
+		p, h, direct := cuttable(t, 10*time.Second)
+		p.unheard = func() { direct.add(call(acme, "other", noon(), 1)) }
+		p.cut.Store(loseAnswer)
+		_, err := h.Hold(t.Context(), noon(), []store.Hold{reservation("a")}, admit)
+		is(t, "Hold", err, store.ErrUnknownOutcome)
+		equal(t, "holds", direct.holds(), []string{"a"})
+	})
+}
+
+// TestRefusalWhoseCommitIsUnheard has a record refused after a quick transaction would have added it.
+func TestRefusalWhoseCommitIsUnheard(t *testing.T) {
+	t.Parallel()
+	p, h, direct := cuttable(t, 10*time.Second)
+	h.hold(reservation("h"))
+	err := direct.Release(t.Context(), noon(), acme, "h", func(*store.Standing, *store.Hold) []store.Arrival { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.spared.Store(1) // the quick one
+	p.cut.Store(loseAnswer)
+	r := call(acme, "a", noon(), 7)
+	r.HoldID = "h"
+	outcomes, err := h.try(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	is(t, "outcome", outcomes[0].Err, store.ErrHoldReleased)
+	equal(t, "what is left to cut", p.cut.Load(), pass)
+	equal(t, "records", direct.ids(acme), []string{"before"})
+}
+
+// TestAskingFails has the question what became of a transaction end in an error of the server.
+func TestAskingFails(t *testing.T) {
+	t.Parallel()
+	dsn := Server.Database(t)
+	p, through := behindProxy(t, dsn)
+	h, admin := openStore(t, through, Config{Connections: 1}), foreign(t, dsn, "")
+	h.add(call(acme, "before", noon(), 1))
+	var name string
+	if err := admin.Get(&name, "SELECT current_database()"); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, admin, "ALTER DATABASE "+name+" SET lock_timeout = '50ms'") // of connections that are made from now on
+	blocker := admin.MustBegin()
+	p.unheard = func() { exec(t, blocker, "SELECT FROM usage_tenants FOR UPDATE") }
+	p.cut.Store(loseAnswer)
+	_, err := h.try(call(acme, "a", noon(), 7))
+	is(t, "Append", err, store.ErrUnknownOutcome)
+	if err := blocker.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	var begun int
+	err = admin.Get(&begun, "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in%' AND datname = current_database()")
+	if err != nil || begun != 0 {
+		t.Errorf("%d transactions are left open: %v", begun, err)
+	}
+	outcomes, err := h.try(call(acme, "a", noon(), 7))
+	if err != nil || !outcomes[0].Duplicate {
+		t.Errorf("the same again: %+v, %v", outcomes, err)
+	}
 }

@@ -160,7 +160,7 @@ func (t *tx) again() {
 	if t.changing {
 		clear(t.claimed)
 	}
-	t.quick, t.changing, t.committing, t.writes, t.tenants = false, false, false, writes{}, nil
+	t.quick, t.changing, t.committing, t.writes, t.witness, t.tenants = false, false, false, writes{}, witness{}, nil
 }
 
 // make runs the transaction. Until its end is sent, ctx ends it; the answer to that is waited for somewhat longer.
@@ -252,14 +252,14 @@ func (t *tx) queueCommit(ended *bool) {
 }
 
 // rollback ends a transaction that was begun and not committed. A connection on which that fails is of no use.
-func (t *tx) rollback(ctx context.Context) {
-	if t.conn.IsClosed() || t.conn.PgConn().TxStatus() == 'I' {
+func (c *session) rollback(ctx context.Context) {
+	if c.conn.IsClosed() || c.conn.PgConn().TxStatus() == 'I' {
 		return
 	}
 	patient, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
-	if _, err := t.conn.Exec(patient, "ROLLBACK"); err != nil {
-		t.conn.Close(patient) //nolint:errcheck // it is of no use either way
+	if _, err := c.conn.Exec(patient, "ROLLBACK"); err != nil {
+		c.conn.Close(patient) //nolint:errcheck // it is of no use either way
 	}
 }
 
@@ -305,35 +305,40 @@ func (s *Store) resolve(ctx context.Context, t *tx, failed error) error {
 }
 
 // A quick transaction has no number to ask about. Whoever locks one of its tenants has waited for it, and when that row has
-// another version, it cannot happen any more.
+// another version, it cannot happen any more. That the same was done before, unheard, makes no difference.
 const updateVersion = `
 UPDATE usage_tenants
 SET version = $2,
-    previous = version
+    previous = CASE WHEN version = $2 THEN previous ELSE version END
 WHERE tenant = $1
 RETURNING previous = $3::bigint AS ours`
 
 // overtake tells what became of a quick transaction, and sees to it that that is final. If another has written for the
-// tenant since, what is there may be that one's, so it says aborted, and the next try finds what is there.
+// tenant since, what is there may be that one's. Of a record it then says aborted, and the next try finds what is there. The
+// next try of a hold would be told that its id is taken, though it may be by itself, so of that it says unknown.
 func (s *Store) overtake(ctx context.Context, t *tx) (status string, err error) {
-	tenant := t.tenants[t.witness.tenantID]
+	tenant, version := t.tenants[t.witness.tenantID], newVersion()
 	err = s.retry(ctx, func() error {
 		return s.onSession(ctx, func(session *session) error {
+			defer session.rollback(ctx)
 			var ours []struct{ Ours bool }
 			var found []struct {
 				Status  string
 				Present bool
 			}
 			session.queue(nil, "BEGIN ISOLATION LEVEL READ COMMITTED")
-			session.queue(&ours, updateVersion, t.witness.tenantID, newVersion(), tenant.version)
+			session.queue(&ours, updateVersion, t.witness.tenantID, version, tenant.version)
 			session.queue(&found, selectStatus, 0, t.witness.kind, t.witness.tenantID, t.witness.id)
 			session.queue(nil, "COMMIT")
 			if err := session.send(ctx); err != nil {
 				return err
 			}
-			status = "aborted"
-			if len(ours) == 1 && ours[0].Ours && found[0].Present {
+			switch status = "aborted"; {
+			case !found[0].Present:
+			case len(ours) == 1 && ours[0].Ours:
 				status = "committed"
+			case t.witness.kind == holdWitness:
+				status = "unknown"
 			}
 			return nil
 		})
