@@ -29,8 +29,8 @@ const current = `($3::text IS NULL
 		OR (SELECT count(*) FROM locked) = cardinality($1::text[])
 		   AND $3::text = (SELECT ` + serverName + `))`
 
-// serverName tells servers, runs of one and databases of one apart.
-const serverName = `pg_postmaster_start_time()::text || ' ' || 'usage_texts'::regclass::oid`
+// serverName tells servers, runs of one and databases of one apart, in whatever zone and style a session shows times.
+const serverName = `(extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint || ' ' || 'usage_texts'::regclass::oid`
 
 // done says whether the statement has written, to the store and to the statements after it in the same transaction. Where it
 // has not, though a full transaction had looked whether it can, it fails by a division by zero.

@@ -160,15 +160,16 @@ func isSchema(name string) bool {
 }
 
 // sameServer reports whether a transaction has locked its tenants at the server that it was prepared for. If not, what was
-// read from the other one is forgotten.
+// read from the other one is forgotten, before any transaction can take it for what this one has.
 func (s *Store) sameServer(t *tx, server string) bool {
 	if *t.server == server {
 		return true
 	}
-	if s.server.CompareAndSwap(t.server, &server) {
+	if s.server.Load() == t.server {
 		s.dictionary.reset()
 		s.partitions.forget()
 		s.cache.forget()
+		s.server.CompareAndSwap(t.server, &server)
 	}
 	return false
 }

@@ -123,14 +123,14 @@ func (s *Store) retry(ctx context.Context, try func() error, passes func(error) 
 
 // attempt makes a change once, or finds out that it was made. What is remembered of the tenants is kept if it was.
 func (s *Store) attempt(ctx context.Context, t *tx, c *change) (err error) {
-	claimed, err := s.cache.claim(ctx, c.tenants)
+	claimed, err := s.cache.claim(ctx, c.tenants, t.server)
 	if err != nil {
 		return err
 	}
 	t.claimed = claimed.tenants
 	made := false // nor when apply panics
 	defer func() {
-		if !made || s.server.Load() != t.server {
+		if !made {
 			t.tenants = nil
 		}
 		s.cache.release(claimed, t.tenants)
