@@ -2,7 +2,6 @@ package storepostgres
 
 import (
 	"testing"
-	"time"
 
 	"github.com/acf68eca/usage/store"
 )
@@ -47,16 +46,9 @@ func TestRefusalsAreUpToDate(t *testing.T) {
 	t.Parallel()
 	dsn, schema := Schema(t)
 	h, other := openStore(t, dsn, Config{Schema: schema}), openStore(t, dsn, Config{Schema: schema})
-	decide := func(s *store.Standing, _ *store.Hold) store.Verdict {
-		if len(s.Held) > 0 {
-			return store.Verdict{Refusal: store.ErrNotFound}
-		}
-		return store.Verdict{}
-	}
 	take := func(id string) error {
 		t.Helper()
-		held := store.Hold{TenantID: acme, ID: id, Provider: "p", CreatedAt: noon(), ExpiresAt: noon().Add(time.Hour)}
-		outcomes, err := h.Hold(t.Context(), noon(), []store.Hold{held}, decide)
+		outcomes, err := h.Hold(t.Context(), noon(), []store.Hold{reservation(id)}, onlyOne)
 		if err != nil {
 			t.Fatal(err)
 		}
