@@ -1,9 +1,13 @@
 package storepostgres
 
 import (
+	"context"
 	"testing"
+	"time"
 
 	"github.com/jmoiron/sqlx"
+
+	"github.com/acf68eca/usage/store"
 )
 
 // TestSessionsOfAnotherMind has the pool's connections show times in different ways: they are of one server all the same.
@@ -50,4 +54,24 @@ func TestRememberedOfAnotherServer(t *testing.T) {
 	h.server.Store(&next)
 	h.add(call(acme, "b", noon(), 1))
 	equal(t, "records", h.ids(acme), []string{"a", "b"})
+}
+
+// TestWhatIsNewWaitsNoLonger has a call of a new model, and one of a new month, find no connection.
+func TestWhatIsNewWaitsNoLonger(t *testing.T) {
+	t.Parallel()
+	dsn, schema := Schema(t)
+	h := openStore(t, dsn, Config{Schema: schema, Connections: 1, BusyTimeout: 100 * time.Millisecond})
+	h.add(call(acme, "a", noon(), 1))
+	mend := exhaustedPool(t, h, nil)
+	newModel, newMonth := call(acme, "b", noon(), 1), call(acme, "c", noon().AddDate(0, 5, 0), 1)
+	newModel.Model = "new"
+	for _, r := range []store.Record{newModel, newMonth} {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		_, err := h.Append(ctx, noon(), lend(r), quiet)
+		is(t, "Append", err, store.ErrBusy)
+		cancel()
+	}
+	mend()
+	h.add(newModel, newMonth)
+	equal(t, "records", h.ids(acme), []string{"a", "b", "c"})
 }
