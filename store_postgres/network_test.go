@@ -29,6 +29,9 @@ type proxy struct {
 	cut atomic.Int32
 	// spared is how many come by before that one.
 	spared atomic.Int32
+	// until counts the requests that come by. When it comes to 0, step is done with that one, and says what becomes of it.
+	until atomic.Int32
+	step  func() int32
 	// refusing ends every connection at once.
 	refusing atomic.Bool
 	commits  atomic.Int32
@@ -128,6 +131,9 @@ func (p *proxy) requests(client, server net.Conn, mute *atomic.Bool, answered <-
 				cut = p.cut.Swap(pass)
 			}
 		}
+		if p.until.Add(-1) == 0 {
+			cut = p.step()
+		}
 		if cut == loseCommit {
 			return
 		}
@@ -195,9 +201,7 @@ func TestConnectionCutAtCommit(t *testing.T) {
 					if tt.alerts == 0 {
 						return store.Judgement{}
 					}
-					return store.Judgement{Alerts: []store.Alert{{
-						AlertKey: store.AlertKey{Kind: store.QuotaWarning, Per: store.Month, PeriodStart: s.Month.Start}, PeriodEnd: s.Month.End,
-					}}}
+					return warn(s, nil)
 				})
 			if err != nil {
 				t.Fatal(err)

@@ -115,11 +115,12 @@ func TestCommitsAreSynced(t *testing.T) {
 		$$ BEGIN INSERT INTO seen VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$`,
 		"CREATE CONSTRAINT TRIGGER see AFTER INSERT ON usage_keys DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION see()")
 	h.add(call(acme, "a", noon(), 1))
+	h.add(call(acme, "b", noon(), 1)) // a quick transaction
 	var seen []string
 	if err := h.db.Select(&seen, "SELECT setting FROM seen"); err != nil {
 		t.Fatal(err)
 	}
-	equal(t, "settings at the commit", seen, []string{"on"})
+	equal(t, "settings at the commit", seen, []string{"on", "on"})
 	var after string
 	if err := h.db.Get(&after, "SHOW synchronous_commit"); err != nil || after != "off" {
 		t.Errorf("afterwards the session's setting is %q: %v", after, err)
