@@ -1,6 +1,7 @@
 package storepostgres
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -169,5 +170,65 @@ func TestAskingFails(t *testing.T) {
 	outcomes, err := h.try(call(acme, "a", noon(), 7))
 	if err != nil || !outcomes[0].Duplicate {
 		t.Errorf("the same again: %+v, %v", outcomes, err)
+	}
+}
+
+// TestWhatWasThereBefore has a quick transaction that can write nothing, because an id is taken, and its answer or itself
+// lost: that the id is there does not say that it was committed.
+func TestWhatWasThereBefore(t *testing.T) {
+	t.Parallel()
+	for what, cut := range map[string]int32{"itself": loseCommit, "its answer": loseAnswer} {
+		t.Run("a call that comes again takes nobody with it when the transaction loses "+what, func(t *testing.T) {
+			t.Parallel()
+			p, h, direct := cuttable(t, 10*time.Second)
+			p.cut.Store(cut)
+			outcomes, err := h.try(call(acme, "before", noon(), 1), call(acme, "a", noon(), 1), call("globex", "a", noon(), 1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, duplicate := range []bool{true, false, false} {
+				if outcomes[i].Err != nil || outcomes[i].Duplicate != duplicate {
+					t.Errorf("outcome %d: %+v", i, outcomes[i])
+				}
+			}
+			equal(t, "what is left to cut", p.cut.Load(), pass)
+			for _, tenant := range []string{acme, "globex"} {
+				h.add(call(tenant, "b", noon(), 1))
+				equal(t, "records of "+tenant, direct.ids(tenant), []string{"a", "b", "before"})
+			}
+		})
+		for _, settled := range []bool{false, true} {
+			t.Run(fmt.Sprintf("a reservation whose id is taken is refused when the transaction loses %s, settled: %v", what, settled), func(t *testing.T) {
+				t.Parallel()
+				p, h, direct := cuttable(t, 10*time.Second)
+				h.hold(reservation("a"))
+				if settled {
+					r := call(acme, "a", noon(), 1)
+					r.HoldID = "a"
+					h.add(r)
+				}
+				p.cut.Store(cut)
+				outcomes, err := h.Hold(t.Context(), noon(), []store.Hold{reservation("b"), reservation("a")}, admit)
+				if err != nil {
+					t.Fatal(err)
+				}
+				is(t, "the one that was there", outcomes[1].Err, store.ErrConflict)
+				if outcomes[0].Err != nil {
+					t.Error(outcomes[0].Err)
+				}
+				want := []string{"a", "b"}
+				if settled {
+					want = want[1:]
+				}
+				equal(t, "holds", direct.holds(), want)
+				p.cut.Store(cut)
+				outcomes, err = h.Hold(t.Context(), noon(), []store.Hold{reservation("a")}, admit)
+				if err != nil {
+					t.Fatal(err)
+				}
+				is(t, "the one that was there, alone", outcomes[0].Err, store.ErrConflict)
+				equal(t, "what is left to cut", p.cut.Load(), pass)
+			})
+		}
 	}
 }

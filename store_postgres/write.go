@@ -54,9 +54,15 @@ type tx struct {
 	writes     writes
 }
 
-// witness is a record or a hold that a transaction adds: where it is, the transaction was committed. A call and its
+// witness is a record or a hold that a transaction adds, from which it can be told whether it was committed. A call and its
 // reservation may have the same id.
-type witness struct{ kind, tenantID, id string }
+type witness struct {
+	kind, tenantID, id string
+	// How many calls the month of a record has with it.
+	month time.Time
+	model int32
+	calls int64
+}
 
 // The kinds of witnesses.
 const (
@@ -313,32 +319,53 @@ SET version = $2,
 WHERE tenant = $1
 RETURNING previous = $3::bigint AS ours`
 
+// That an id is there does not say that it was there not before, in which case nothing was written. So of a record the total
+// is asked that it changed, which is as it was left when nobody else has written since; and of a hold whether it is live,
+// which one that was there before is not: that would have been known.
+const selectApplied = `
+SELECT CASE $1::text
+       WHEN 'record' THEN EXISTS (
+           SELECT
+           FROM usage_months
+           WHERE tenant = $2::text
+             AND start = $3::timestamptz
+             AND model = $4::integer
+             AND calls = $5::bigint)
+       ELSE EXISTS (
+           SELECT
+           FROM usage_holds
+           WHERE tenant = $2::text
+             AND id = $6::text
+             AND NOT released
+             AND record IS NULL
+             AND expires_at > $7::timestamptz)
+       END AS applied,
+       EXISTS (SELECT FROM usage_holds WHERE tenant = $2::text AND id = $6::text) AS held`
+
 // overtake tells what became of a quick transaction, and sees to it that that is final. If another has written for the
 // tenant since, what is there may be that one's. Of a record it then says aborted, and the next try finds what is there. The
 // next try of a hold would be told that its id is taken, though it may be by itself, so of that it says unknown.
 func (s *Store) overtake(ctx context.Context, t *tx) (status string, err error) {
-	tenant, version := t.tenants[t.witness.tenantID], newVersion()
+	w, tenant, version := &t.witness, t.tenants[t.witness.tenantID], newVersion()
 	err = s.retry(ctx, func() error {
 		return s.onSession(ctx, func(session *session) error {
 			defer session.rollback(ctx)
 			var ours []struct{ Ours bool }
-			var found []struct {
-				Status  string
-				Present bool
-			}
+			var found struct{ Applied, Held bool }
 			session.queue(nil, "BEGIN ISOLATION LEVEL READ COMMITTED")
-			session.queue(&ours, updateVersion, t.witness.tenantID, version, tenant.version)
-			session.queue(&found, selectStatus, 0, t.witness.kind, t.witness.tenantID, t.witness.id)
+			session.queue(&ours, updateVersion, w.tenantID, version, tenant.version)
+			session.queue(&found, selectApplied, w.kind, w.tenantID, w.month, w.model, w.calls, w.id, t.now)
 			session.queue(nil, "COMMIT")
 			if err := session.send(ctx); err != nil {
 				return err
 			}
-			switch status = "aborted"; {
-			case !found[0].Present:
-			case len(ours) == 1 && ours[0].Ours:
+			switch onlyOurs := len(ours) == 1 && ours[0].Ours; {
+			case onlyOurs && found.Applied:
 				status = "committed"
-			case t.witness.kind == holdWitness:
+			case !onlyOurs && found.Held && w.kind == holdWitness:
 				status = "unknown"
+			default:
+				status = "aborted"
 			}
 			return nil
 		})
