@@ -142,6 +142,7 @@ func (t *Tracker) takeHolds(batch []pendingHold) (outcomes []store.HoldOutcome, 
 		})
 		return err
 	})
+	w.cameAbout(len(outcomes), func(i int) (string, bool) { return holds[i].TenantID, outcomes[i].Err == nil })
 	for i := range outcomes {
 		if errors.Is(outcomes[i].Err, ErrConflict) {
 			w.forget(holds[i].TenantID) // what was decided of it did not come about

@@ -146,9 +146,40 @@ func (w *witness) saw(tenantID string, s *stand) {
 // forget makes the commit one after which the tenant's standing has to be read.
 func (w *witness) forget(tenantID string) { w.saw(tenantID, nil) }
 
-// done publishes what was seen, or forgets the tenants when the commit failed or may have.
-func (w *witness) done(err error) {
+// cameAbout is told what became of the items that were committed. A store that has to try again shows standings that do not
+// come about: a tenant of which nothing did in the end has to be read.
+func (w *witness) cameAbout(items int, of func(i int) (tenantID string, did bool)) {
+	all := true
+	for i := 0; i < items && all; i++ {
+		_, all = of(i)
+	}
+	if all {
+		return
+	}
+	changed := make(map[string]bool)
+	for i := range items {
+		if tenantID, did := of(i); did {
+			changed[tenantID] = true
+		}
+	}
 	for i := range w.seen {
+		if !changed[w.seen[i].tenantID] {
+			w.seen[i].stand = nil
+		}
+	}
+}
+
+// came is cameAbout of records that were appended or got their price.
+func (w *witness) came(outcomes []store.Outcome) {
+	w.cameAbout(len(outcomes), func(i int) (string, bool) {
+		o := &outcomes[i]
+		return o.Record.TenantID, o.Err == nil && !o.Duplicate
+	})
+}
+
+// done publishes what was seen last of each tenant, or forgets the tenants when the commit failed or may have.
+func (w *witness) done(err error) {
+	for i := range slices.Backward(w.seen) {
 		saw := &w.seen[i]
 		if err != nil {
 			saw.stand = nil

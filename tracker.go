@@ -388,6 +388,7 @@ func (t *Tracker) appendCalls(batch []*store.Record) (outcomes []store.Outcome, 
 		outcomes, err = t.store.Append(ctx, t.now(), batch, w.judge)
 		return err
 	})
+	w.came(outcomes)
 	w.done(err)
 	return outcomes, err
 }

@@ -15,7 +15,8 @@ import (
 )
 
 // cache is what this process remembers of tenants: their rows and standings as its last transaction left them. An entry is
-// right if, and only if, the tenant's row has the version that it was given then: see tx.
+// right if, and only if, the tenant's row has the version that it was given then, at the same server: see tx. Another
+// server, after a failover, may lack the last commits under a version that it has.
 //
 // A transaction claims its tenants, so that it has their entries to itself until it has ended, and changes them. Only one
 // that has committed puts them back. It is safe for concurrent use.
@@ -40,8 +41,8 @@ func newCache() *cache {
 }
 
 // claim waits until no other transaction works on any of the tenants. It claims them in order, so that two never wait for
-// each other.
-func (c *cache) claim(ctx context.Context, ids []string) (*claim, error) {
+// each other. What is remembered of them as of another server is forgotten.
+func (c *cache) claim(ctx context.Context, ids []string, server *string) (*claim, error) {
 	own := &claim{ids: ids, tenants: make(map[string]*tenant, len(ids)), ended: make(chan struct{})}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -64,10 +65,10 @@ func (c *cache) claim(ctx context.Context, ids []string) (*claim, error) {
 		c.claims[id] = own
 	}
 	for _, id := range ids {
-		if n := c.tenants[id]; n != nil {
+		if n := c.tenants[id]; n != nil && n.server == server {
 			own.tenants[id] = n
-			delete(c.tenants, id)
 		}
+		delete(c.tenants, id)
 	}
 	return own, nil
 }
@@ -111,6 +112,7 @@ func newVersion() int64 {
 // tenant is a tenant under its lock.
 type tenant struct {
 	version int64
+	server  *string // of the version
 	// stale says that the row was changed by this transaction in other ways than the entry was.
 	stale    bool
 	row      store.Tenant

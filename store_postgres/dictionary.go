@@ -256,7 +256,7 @@ func (s *Store) numberTexts(ctx context.Context, wanted map[string]bool) error {
 		}
 		slices.Sort(texts)
 		if insert {
-			if _, err := s.db.ExecContext(ctx, s.names.of(insertTexts), texts); err != nil {
+			if err := (committed{s}).ExecContext(ctx, insertTexts, texts); err != nil {
 				return err
 			}
 		}
@@ -288,7 +288,7 @@ func (s *Store) numberModels(ctx context.Context, wanted map[modelName]bool) err
 			providers[i], names[i] = name.Provider, name.Name
 		}
 		if insert {
-			if _, err := s.db.ExecContext(ctx, s.names.of(insertModels), providers, names); err != nil {
+			if err := (committed{s}).ExecContext(ctx, insertModels, providers, names); err != nil {
 				return err
 			}
 		}

@@ -154,6 +154,9 @@ func (t *tx) hold(ctx context.Context, holds []store.Hold, decide store.Decide) 
 	if err := t.load(ctx, nil); err != nil {
 		return nil, err
 	}
+	if t.quick && t.haveLive(holds) {
+		return nil, errAsk // see selectApplied
+	}
 	known := make(map[holdKey]bool, len(taken))
 	for i := range taken {
 		known[holdKey{taken[i].Tenant, taken[i].ID}] = true
@@ -164,6 +167,11 @@ func (t *tx) hold(ctx context.Context, holds []store.Hold, decide store.Decide) 
 		outcomes[i].Alerts = raised[i]
 	}
 	return outcomes, err
+}
+
+// haveLive reports whether one of the holds has the id of a live one.
+func (t *tx) haveLive(holds []store.Hold) bool {
+	return slices.ContainsFunc(holds, func(h store.Hold) bool { return t.tenants[h.TenantID].holds.byID[h.ID] != nil })
 }
 
 func keysOf(holds []store.Hold) []holdKey {

@@ -29,8 +29,8 @@ const current = `($3::text IS NULL
 		OR (SELECT count(*) FROM locked) = cardinality($1::text[])
 		   AND $3::text = (SELECT ` + serverName + `))`
 
-// serverName tells servers, runs of one and databases of one apart.
-const serverName = `pg_postmaster_start_time()::text || ' ' || 'usage_texts'::regclass::oid`
+// serverName tells servers, runs of one and databases of one apart, in whatever zone and style a session shows times.
+const serverName = `(extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint || ' ' || 'usage_texts'::regclass::oid`
 
 // done says whether the statement has written, to the store and to the statements after it in the same transaction. Where it
 // has not, though a full transaction had looked whether it can, it fails by a division by zero.
@@ -193,7 +193,9 @@ func (t *tx) queueRecordWrites(changed *changedTotals, answer *answer) error {
 		}
 	}
 	if len(records) > 0 {
-		t.witness = recordKey{records[0].TenantID, records[0].ID}
+		if err := t.bearWitness(records[0], c.models[0]); err != nil {
+			return err
+		}
 	}
 	m, d := &changed.months, &changed.lastDays
 	t.queue(answer, insertRecords, append(t.condition(),
@@ -202,6 +204,17 @@ func (t *tx) queueRecordWrites(changed *changedTotals, answer *answer) error {
 		c.settlements.all(), c.overages,
 		m.tenants, m.starts, m.models, m.calls, m.errors, m.unpriced, m.picods, m.meters,
 		d.starts, d.calls, d.errors, d.unpriced, d.picods, d.meters)...)
+	return nil
+}
+
+// bearWitness makes a record that the transaction adds its witness.
+func (t *tx) bearWitness(r *store.Record, model int32) error {
+	month, _ := t.tenants[r.TenantID].monthAt(r.At)
+	sum := month.byModel[model]
+	if sum == nil {
+		return unnumbered(r.Model) // it has had another number a moment ago
+	}
+	t.witness = witness{kind: recordWitness, tenantID: r.TenantID, id: r.ID, month: month.Start, model: model, calls: sum.Calls}
 	return nil
 }
 
@@ -226,7 +239,7 @@ func (t *tx) queueHoldWrites(answer *answer) error {
 		tenants[i], ids[i], owners[i], models[i], picods[i] = h.TenantID, h.ID, h.Owner, model, int64(h.Cost)
 		created[i], expires[i] = h.CreatedAt, h.ExpiresAt
 	}
-	t.witness = recordKey{holds[0].TenantID, holds[0].ID}
+	t.witness = witness{kind: holdWitness, tenantID: holds[0].TenantID, id: holds[0].ID}
 	t.queue(answer, insertHolds, append(t.condition(), tenants, ids, models, packed, picods, owners, created, expires, arrivals)...)
 	return nil
 }

@@ -27,11 +27,18 @@ type proxy struct {
 	network, server string
 	// cut says what to do with the next commit that comes by; it is done once.
 	cut atomic.Int32
+	// spared is how many come by before that one.
+	spared atomic.Int32
+	// until counts the requests that come by. When it comes to 0, step is done with that one, and says what becomes of it.
+	until atomic.Int32
+	step  func() int32
 	// refusing ends every connection at once.
 	refusing atomic.Bool
 	commits  atomic.Int32
-	mu       sync.Mutex
-	open     []net.Conn
+	// unheard is done when an answer is lost, before the store can notice; it may be nil.
+	unheard func()
+	mu      sync.Mutex
+	open    []net.Conn
 }
 
 // What becomes of a commit.
@@ -97,11 +104,12 @@ func (p *proxy) disconnect() {
 	p.open = nil
 }
 
-// What the driver sends to execute a statement, and the statements with which a transaction ends: in full ones a COMMIT is
-// sent right after them.
+// What the driver sends to execute a statement, the statements with which a transaction ends that writes (in full ones a
+// COMMIT is sent right after them), and what ends one that does not, or asks about one whose answer was lost.
 var (
 	executeMessage = []byte("E\x00\x00\x00\x09\x00\x00\x00\x00\x00")
 	lastStatement  = regexp.MustCompile(`set_config\('usage\.done', done`)
+	otherEnd       = regexp.MustCompile(`\x00COMMIT\x00|pg_xact_status`)
 )
 
 // requests hands on what the store sends, until a commit is to be lost.
@@ -115,9 +123,16 @@ func (p *proxy) requests(client, server net.Conn, mute *atomic.Bool, answered <-
 			return
 		}
 		cut := pass
-		if bytes.Contains(b[:n], executeMessage) && lastStatement.Match(b[:n]) {
-			p.commits.Add(1)
-			cut = p.cut.Swap(pass)
+		if ends := lastStatement.Match(b[:n]); bytes.Contains(b[:n], executeMessage) && (ends || otherEnd.Match(b[:n])) {
+			if ends {
+				p.commits.Add(1)
+			}
+			if p.cut.Load() != pass && p.spared.Add(-1) < 0 {
+				cut = p.cut.Swap(pass)
+			}
+		}
+		if p.until.Add(-1) == 0 {
+			cut = p.step()
 		}
 		if cut == loseCommit {
 			return
@@ -145,6 +160,9 @@ func (p *proxy) answers(client, server net.Conn, mute *atomic.Bool, answered cha
 	for {
 		n, err := server.Read(b)
 		if mute.Load() {
+			if p.unheard != nil {
+				p.unheard()
+			}
 			answered <- struct{}{}
 			return
 		}
@@ -183,9 +201,7 @@ func TestConnectionCutAtCommit(t *testing.T) {
 					if tt.alerts == 0 {
 						return store.Judgement{}
 					}
-					return store.Judgement{Alerts: []store.Alert{{
-						AlertKey: store.AlertKey{Kind: store.QuotaWarning, Per: store.Month, PeriodStart: s.Month.Start}, PeriodEnd: s.Month.End,
-					}}}
+					return warn(s, nil)
 				})
 			if err != nil {
 				t.Fatal(err)

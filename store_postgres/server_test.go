@@ -2,7 +2,6 @@ package storepostgres
 
 import (
 	"testing"
-	"time"
 
 	"github.com/acf68eca/usage/store"
 )
@@ -47,16 +46,9 @@ func TestRefusalsAreUpToDate(t *testing.T) {
 	t.Parallel()
 	dsn, schema := Schema(t)
 	h, other := openStore(t, dsn, Config{Schema: schema}), openStore(t, dsn, Config{Schema: schema})
-	decide := func(s *store.Standing, _ *store.Hold) store.Verdict {
-		if len(s.Held) > 0 {
-			return store.Verdict{Refusal: store.ErrNotFound}
-		}
-		return store.Verdict{}
-	}
 	take := func(id string) error {
 		t.Helper()
-		held := store.Hold{TenantID: acme, ID: id, Provider: "p", CreatedAt: noon(), ExpiresAt: noon().Add(time.Hour)}
-		outcomes, err := h.Hold(t.Context(), noon(), []store.Hold{held}, decide)
+		outcomes, err := h.Hold(t.Context(), noon(), []store.Hold{reservation(id)}, onlyOne)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -123,11 +115,12 @@ func TestCommitsAreSynced(t *testing.T) {
 		$$ BEGIN INSERT INTO seen VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$`,
 		"CREATE CONSTRAINT TRIGGER see AFTER INSERT ON usage_keys DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION see()")
 	h.add(call(acme, "a", noon(), 1))
+	h.add(call(acme, "b", noon(), 1)) // a quick transaction
 	var seen []string
 	if err := h.db.Select(&seen, "SELECT setting FROM seen"); err != nil {
 		t.Fatal(err)
 	}
-	equal(t, "settings at the commit", seen, []string{"on"})
+	equal(t, "settings at the commit", seen, []string{"on", "on"})
 	var after string
 	if err := h.db.Get(&after, "SHOW synchronous_commit"); err != nil || after != "off" {
 		t.Errorf("afterwards the session's setting is %q: %v", after, err)

@@ -80,13 +80,30 @@ func (t *tx) ExecContext(ctx context.Context, query string, args ...any) (sql.Re
 	return driver.RowsAffected(rows), err
 }
 
-// committed reads what is committed, each statement in a snapshot of its own.
+// committed runs statements each in a transaction of its own, and so reads what is committed.
 type committed struct{ store *Store }
 
 func (c committed) GetContext(ctx context.Context, dest any, query string, args ...any) error {
-	return c.store.db.GetContext(ctx, dest, c.store.names.of(query), args...)
+	return c.do(ctx, func(conn *sqlx.Conn) error { return conn.GetContext(ctx, dest, c.store.names.of(query), args...) })
 }
 
 func (c committed) SelectContext(ctx context.Context, dest any, query string, args ...any) error {
-	return c.store.db.SelectContext(ctx, dest, c.store.names.of(query), args...)
+	return c.do(ctx, func(conn *sqlx.Conn) error { return conn.SelectContext(ctx, dest, c.store.names.of(query), args...) })
+}
+
+func (c committed) ExecContext(ctx context.Context, query string, args ...any) error {
+	return c.do(ctx, func(conn *sqlx.Conn) error {
+		_, err := conn.ExecContext(ctx, c.store.names.of(query), args...)
+		return err
+	})
+}
+
+// do does it on a connection that is waited for no longer than a method may.
+func (c committed) do(ctx context.Context, do func(*sqlx.Conn) error) error {
+	conn, err := c.store.connection(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close() //nolint:errcheck // goes back to the pool
+	return do(conn)
 }

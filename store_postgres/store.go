@@ -16,7 +16,8 @@
 //   - retryable, nothing was written: store.ErrBusy (those of 40, 53300, lock_timeout 55P03, statement_timeout 57014, no
 //     free connection in the pool) and store.ErrUnavailable (no connection, a server that is down, 08, 57, 58);
 //   - ambiguous: store.ErrUnknownOutcome, when the connection broke during the commit and the server could not be asked
-//     afterwards what became of it. The same ids may be sent again;
+//     afterwards what became of it, or of a hold could not tell, because another process had written for its tenant by then.
+//     The same ids may be sent again;
 //   - full: store.ErrFull (53100);
 //   - permanent: store.ErrReadOnly (25006, 42501), store.ErrCorrupt (XX001, XX002), store.ErrSchema, store.ErrInvalid.
 package storepostgres
@@ -160,15 +161,16 @@ func isSchema(name string) bool {
 }
 
 // sameServer reports whether a transaction has locked its tenants at the server that it was prepared for. If not, what was
-// read from the other one is forgotten.
+// read from the other one is forgotten, before any transaction can take it for what this one has.
 func (s *Store) sameServer(t *tx, server string) bool {
 	if *t.server == server {
 		return true
 	}
-	if s.server.CompareAndSwap(t.server, &server) {
+	if s.server.Load() == t.server {
 		s.dictionary.reset()
 		s.partitions.forget()
 		s.cache.forget()
+		s.server.CompareAndSwap(t.server, &server)
 	}
 	return false
 }

@@ -138,7 +138,7 @@ func (t *tx) remember(version int64, locked []lockedRow, rows []tenantRow) error
 		if n == nil {
 			return fmt.Errorf("tenant %q has no row: %w", row.Tenant, store.ErrCorrupt)
 		}
-		n.version = version
+		n.version, n.server = version, t.server
 		t.tenants[row.Tenant] = n
 	}
 	t.store.alone.Store(alone)

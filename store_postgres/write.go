@@ -47,13 +47,28 @@ type tx struct {
 	// changing says that what is remembered of the tenants is ahead of what is stored.
 	changing bool
 	// number is the server's number of a full transaction.
-	number int64
-	// witness is a record or a hold that it adds.
-	witness recordKey
+	number  int64
+	witness witness
 	// committing says that all was sent to the server, and its answer is waited for.
 	committing bool
 	writes     writes
 }
+
+// witness is a record or a hold that a transaction adds, from which it can be told whether it was committed. A call and its
+// reservation may have the same id.
+type witness struct {
+	kind, tenantID, id string
+	// How many calls the month of a record has with it.
+	month time.Time
+	model int32
+	calls int64
+}
+
+// The kinds of witnesses.
+const (
+	recordWitness = "record"
+	holdWitness   = "hold"
+)
 
 // change is what a call of the store does to tenants in one transaction.
 type change struct {
@@ -114,14 +129,14 @@ func (s *Store) retry(ctx context.Context, try func() error, passes func(error) 
 
 // attempt makes a change once, or finds out that it was made. What is remembered of the tenants is kept if it was.
 func (s *Store) attempt(ctx context.Context, t *tx, c *change) (err error) {
-	claimed, err := s.cache.claim(ctx, c.tenants)
+	claimed, err := s.cache.claim(ctx, c.tenants, t.server)
 	if err != nil {
 		return err
 	}
 	t.claimed = claimed.tenants
 	made := false // nor when apply panics
 	defer func() {
-		if !made || s.server.Load() != t.server {
+		if !made {
 			t.tenants = nil
 		}
 		s.cache.release(claimed, t.tenants)
@@ -151,7 +166,7 @@ func (t *tx) again() {
 	if t.changing {
 		clear(t.claimed)
 	}
-	t.quick, t.changing, t.committing, t.writes, t.tenants = false, false, false, writes{}, nil
+	t.quick, t.changing, t.committing, t.writes, t.witness, t.tenants = false, false, false, writes{}, witness{}, nil
 }
 
 // make runs the transaction. Until its end is sent, ctx ends it; the answer to that is waited for somewhat longer.
@@ -243,14 +258,14 @@ func (t *tx) queueCommit(ended *bool) {
 }
 
 // rollback ends a transaction that was begun and not committed. A connection on which that fails is of no use.
-func (t *tx) rollback(ctx context.Context) {
-	if t.conn.IsClosed() || t.conn.PgConn().TxStatus() == 'I' {
+func (c *session) rollback(ctx context.Context) {
+	if c.conn.IsClosed() || c.conn.PgConn().TxStatus() == 'I' {
 		return
 	}
 	patient, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
-	if _, err := t.conn.Exec(patient, "ROLLBACK"); err != nil {
-		t.conn.Close(patient) //nolint:errcheck // it is of no use either way
+	if _, err := c.conn.Exec(patient, "ROLLBACK"); err != nil {
+		c.conn.Close(patient) //nolint:errcheck // it is of no use either way
 	}
 }
 
@@ -258,9 +273,11 @@ func (t *tx) rollback(ctx context.Context) {
 // transaction that added something it is also asked whether that is there.
 const selectStatus = `
 SELECT COALESCE(pg_xact_status($1::bigint::text::xid8), 'unknown') AS status,
-       $2::text = ''
-           OR EXISTS (SELECT FROM usage_keys WHERE tenant = $2 AND id = $3::text)
-           OR EXISTS (SELECT FROM usage_holds WHERE tenant = $2 AND id = $3::text) AS present`
+       CASE $2::text
+       WHEN 'record' THEN EXISTS (SELECT FROM usage_keys WHERE tenant = $3::text AND id = $4::text)
+       WHEN 'hold' THEN EXISTS (SELECT FROM usage_holds WHERE tenant = $3::text AND id = $4::text)
+       ELSE true
+       END AS present`
 
 // resolve says what became of a transaction whose end was sent and has failed. Where the server's answer did not arrive, it
 // asks the server: nil if it was committed after all, so that it is not tried again and its first result is the caller's.
@@ -271,7 +288,7 @@ func (s *Store) resolve(ctx context.Context, t *tx, failed error) error {
 	if !t.quick && t.number == 0 {
 		return nil // it has written nothing
 	}
-	if t.quick && t.witness == (recordKey{}) {
+	if t.quick && t.witness == (witness{}) {
 		return failed // nor has this one, but it did not hear whether what it decided by is still so
 	}
 	patient, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(grace, s.busyTimeout))
@@ -294,35 +311,61 @@ func (s *Store) resolve(ctx context.Context, t *tx, failed error) error {
 }
 
 // A quick transaction has no number to ask about. Whoever locks one of its tenants has waited for it, and when that row has
-// another version, it cannot happen any more.
+// another version, it cannot happen any more. That the same was done before, unheard, makes no difference.
 const updateVersion = `
 UPDATE usage_tenants
 SET version = $2,
-    previous = version
+    previous = CASE WHEN version = $2 THEN previous ELSE version END
 WHERE tenant = $1
 RETURNING previous = $3::bigint AS ours`
 
+// That an id is there does not say that it was there not before, in which case nothing was written. So of a record the total
+// is asked that it changed, which is as it was left when nobody else has written since; and of a hold whether it is live,
+// which one that was there before is not: that would have been known.
+const selectApplied = `
+SELECT CASE $1::text
+       WHEN 'record' THEN EXISTS (
+           SELECT
+           FROM usage_months
+           WHERE tenant = $2::text
+             AND start = $3::timestamptz
+             AND model = $4::integer
+             AND calls = $5::bigint)
+       ELSE EXISTS (
+           SELECT
+           FROM usage_holds
+           WHERE tenant = $2::text
+             AND id = $6::text
+             AND NOT released
+             AND record IS NULL
+             AND expires_at > $7::timestamptz)
+       END AS applied,
+       EXISTS (SELECT FROM usage_holds WHERE tenant = $2::text AND id = $6::text) AS held`
+
 // overtake tells what became of a quick transaction, and sees to it that that is final. If another has written for the
-// tenant since, what is there may be that one's, so it says aborted, and the next try finds what is there.
+// tenant since, what is there may be that one's. Of a record it then says aborted, and the next try finds what is there. The
+// next try of a hold would be told that its id is taken, though it may be by itself, so of that it says unknown.
 func (s *Store) overtake(ctx context.Context, t *tx) (status string, err error) {
-	tenant := t.tenants[t.witness.tenantID]
+	w, tenant, version := &t.witness, t.tenants[t.witness.tenantID], newVersion()
 	err = s.retry(ctx, func() error {
 		return s.onSession(ctx, func(session *session) error {
+			defer session.rollback(ctx)
 			var ours []struct{ Ours bool }
-			var found []struct {
-				Status  string
-				Present bool
-			}
+			var found struct{ Applied, Held bool }
 			session.queue(nil, "BEGIN ISOLATION LEVEL READ COMMITTED")
-			session.queue(&ours, updateVersion, t.witness.tenantID, newVersion(), tenant.version)
-			session.queue(&found, selectStatus, 0, t.witness.tenantID, t.witness.id)
+			session.queue(&ours, updateVersion, w.tenantID, version, tenant.version)
+			session.queue(&found, selectApplied, w.kind, w.tenantID, w.month, w.model, w.calls, w.id, t.now)
 			session.queue(nil, "COMMIT")
 			if err := session.send(ctx); err != nil {
 				return err
 			}
-			status = "aborted"
-			if len(ours) == 1 && ours[0].Ours && found[0].Present {
+			switch onlyOurs := len(ours) == 1 && ours[0].Ours; {
+			case onlyOurs && found.Applied:
 				status = "committed"
+			case !onlyOurs && found.Held && w.kind == holdWitness:
+				status = "unknown"
+			default:
+				status = "aborted"
 			}
 			return nil
 		})
@@ -340,7 +383,7 @@ func (s *Store) status(ctx context.Context, t *tx) (status string, err error) {
 			Status  string
 			Present bool
 		}
-		err := committed{s}.GetContext(ctx, &found, selectStatus, t.number, t.witness.tenantID, t.witness.id)
+		err := committed{s}.GetContext(ctx, &found, selectStatus, t.number, t.witness.kind, t.witness.tenantID, t.witness.id)
 		switch status = found.Status; {
 		case sqlState(err) == "22023": // a number that is yet to be given: the server crashed and came back without it
 			status = "aborted"

@@ -1,0 +1,234 @@
+package storepostgres
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/acf68eca/usage/store"
+)
+
+// reservation is a hold on nothing in particular, for an hour from noon.
+func reservation(id string) store.Hold {
+	return store.Hold{TenantID: acme, ID: id, Provider: "p", CreatedAt: noon(), ExpiresAt: noon().Add(time.Hour)}
+}
+
+// A host may well name a call and its reservation alike: that the one is there does not say that the other is.
+func TestCallNamedLikeItsReservation(t *testing.T) {
+	t.Parallel()
+	t.Run("a call that did not reach the server is sent again", func(t *testing.T) {
+		t.Parallel()
+		p, h, direct := cuttable(t, 10*time.Second)
+		h.hold(reservation("a"))
+		p.cut.Store(loseCommit)
+		h.add(call(acme, "a", noon(), 7))
+		equal(t, "records", direct.ids(acme), []string{"a", "before"})
+	})
+	t.Run("a reservation that did not reach the server is sent again", func(t *testing.T) {
+		t.Parallel()
+		p, h, direct := cuttable(t, 10*time.Second)
+		h.add(call(acme, "a", noon(), 7))
+		p.cut.Store(loseCommit)
+		h.hold(reservation("a"))
+		equal(t, "holds", direct.holds(), []string{"a"})
+	})
+}
+
+func (h *handle) hold(holds ...store.Hold) {
+	h.t.Helper()
+	outcomes, err := h.Hold(h.t.Context(), noon(), holds, admit)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for i, o := range outcomes {
+		if o.Err != nil {
+			h.t.Fatalf("hold %q: %v", holds[i].ID, o.Err)
+		}
+	}
+}
+
+// holds are the ids of acme's live holds.
+func (h *handle) holds() (ids []string) {
+	h.t.Helper()
+	standing, err := h.Standing(h.t.Context(), acme, noon())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for _, hold := range standing.Holds {
+		ids = append(ids, hold.ID)
+	}
+	return ids
+}
+
+// TestAnswerLostTwice also loses what the store would hear when it asks what became of the first.
+func TestAnswerLostTwice(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		do   func(*handle) error
+	}{
+		{"a call is the first, not a duplicate", func(h *handle) error {
+			outcomes, err := h.try(call(acme, "a", noon(), 7))
+			if err == nil && outcomes[0].Duplicate {
+				err = store.ErrConflict
+			}
+			return err
+		}},
+		{"a reservation is taken, and not by somebody else", func(h *handle) error {
+			outcomes, err := h.Hold(h.t.Context(), noon(), []store.Hold{reservation("a")}, admit)
+			if err == nil {
+				err = outcomes[0].Err
+			}
+			return err
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			p, h, _ := cuttable(t, 10*time.Second)
+			p.unheard = func() { p.unheard = nil; p.cut.Store(loseAnswer) }
+			p.cut.Store(loseAnswer)
+			if err := tt.do(h); err != nil {
+				t.Error(err)
+			}
+			equal(t, "what is left to cut", p.cut.Load(), pass)
+		})
+	}
+}
+
+// TestAnotherWritesBeforeItIsAsked has another process write for the tenant after the commit whose answer was lost.
+func TestAnotherWritesBeforeItIsAsked(t *testing.T) {
+	t.Parallel()
+	t.Run("a call is there once", func(t *testing.T) {
+		t.Parallel()
+		p, h, direct := cuttable(t, 10*time.Second)
+		p.unheard = func() { direct.add(call(acme, "other", noon(), 1)) }
+		p.cut.Store(loseAnswer)
+		outcomes, err := h.try(call(acme, "a", noon(), 7))
+		if err != nil || outcomes[0].Err != nil {
+			t.Errorf("%+v, %v", outcomes, err)
+		}
+		equal(t, "records", direct.ids(acme), []string{"a", "before", "other"})
+	})
+	t.Run("nobody says that a reservation was not taken", func(t *testing.T) {
+		t.Parallel()
+		p, h, direct := cuttable(t, 10*time.Second)
+		p.unheard = func() { direct.add(call(acme, "other", noon(), 1)) }
+		p.cut.Store(loseAnswer)
+		_, err := h.Hold(t.Context(), noon(), []store.Hold{reservation("a")}, admit)
+		is(t, "Hold", err, store.ErrUnknownOutcome)
+		equal(t, "holds", direct.holds(), []string{"a"})
+	})
+}
+
+// TestRefusalWhoseCommitIsUnheard has a record refused after a quick transaction would have added it.
+func TestRefusalWhoseCommitIsUnheard(t *testing.T) {
+	t.Parallel()
+	p, h, direct := cuttable(t, 10*time.Second)
+	h.hold(reservation("h"))
+	err := direct.Release(t.Context(), noon(), acme, "h", func(*store.Standing, *store.Hold) []store.Arrival { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.spared.Store(1) // the quick one
+	p.cut.Store(loseAnswer)
+	r := call(acme, "a", noon(), 7)
+	r.HoldID = "h"
+	outcomes, err := h.try(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	is(t, "outcome", outcomes[0].Err, store.ErrHoldReleased)
+	equal(t, "what is left to cut", p.cut.Load(), pass)
+	equal(t, "records", direct.ids(acme), []string{"before"})
+}
+
+// TestAskingFails has the question what became of a transaction end in an error of the server.
+func TestAskingFails(t *testing.T) {
+	t.Parallel()
+	dsn := Server.Database(t)
+	p, through := behindProxy(t, dsn)
+	h, admin := openStore(t, through, Config{Connections: 1}), foreign(t, dsn, "")
+	h.add(call(acme, "before", noon(), 1))
+	var name string
+	if err := admin.Get(&name, "SELECT current_database()"); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, admin, "ALTER DATABASE "+name+" SET lock_timeout = '50ms'") // of connections that are made from now on
+	blocker := admin.MustBegin()
+	p.unheard = func() { exec(t, blocker, "SELECT FROM usage_tenants FOR UPDATE") }
+	p.cut.Store(loseAnswer)
+	_, err := h.try(call(acme, "a", noon(), 7))
+	is(t, "Append", err, store.ErrUnknownOutcome)
+	if err := blocker.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	var begun int
+	err = admin.Get(&begun, "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in%' AND datname = current_database()")
+	if err != nil || begun != 0 {
+		t.Errorf("%d transactions are left open: %v", begun, err)
+	}
+	outcomes, err := h.try(call(acme, "a", noon(), 7))
+	if err != nil || !outcomes[0].Duplicate {
+		t.Errorf("the same again: %+v, %v", outcomes, err)
+	}
+}
+
+// TestWhatWasThereBefore has a quick transaction that can write nothing, because an id is taken, and its answer or itself
+// lost: that the id is there does not say that it was committed.
+func TestWhatWasThereBefore(t *testing.T) {
+	t.Parallel()
+	for what, cut := range map[string]int32{"itself": loseCommit, "its answer": loseAnswer} {
+		t.Run("a call that comes again takes nobody with it when the transaction loses "+what, func(t *testing.T) {
+			t.Parallel()
+			p, h, direct := cuttable(t, 10*time.Second)
+			p.cut.Store(cut)
+			outcomes, err := h.try(call(acme, "before", noon(), 1), call(acme, "a", noon(), 1), call("globex", "a", noon(), 1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, duplicate := range []bool{true, false, false} {
+				if outcomes[i].Err != nil || outcomes[i].Duplicate != duplicate {
+					t.Errorf("outcome %d: %+v", i, outcomes[i])
+				}
+			}
+			equal(t, "what is left to cut", p.cut.Load(), pass)
+			for _, tenant := range []string{acme, "globex"} {
+				h.add(call(tenant, "b", noon(), 1))
+				equal(t, "records of "+tenant, direct.ids(tenant), []string{"a", "b", "before"})
+			}
+		})
+		for _, settled := range []bool{false, true} {
+			t.Run(fmt.Sprintf("a reservation whose id is taken is refused when the transaction loses %s, settled: %v", what, settled), func(t *testing.T) {
+				t.Parallel()
+				p, h, direct := cuttable(t, 10*time.Second)
+				h.hold(reservation("a"))
+				if settled {
+					r := call(acme, "a", noon(), 1)
+					r.HoldID = "a"
+					h.add(r)
+				}
+				p.cut.Store(cut)
+				outcomes, err := h.Hold(t.Context(), noon(), []store.Hold{reservation("b"), reservation("a")}, admit)
+				if err != nil {
+					t.Fatal(err)
+				}
+				is(t, "the one that was there", outcomes[1].Err, store.ErrConflict)
+				if outcomes[0].Err != nil {
+					t.Error(outcomes[0].Err)
+				}
+				want := []string{"a", "b"}
+				if settled {
+					want = want[1:]
+				}
+				equal(t, "holds", direct.holds(), want)
+				p.cut.Store(cut)
+				outcomes, err = h.Hold(t.Context(), noon(), []store.Hold{reservation("a")}, admit)
+				if err != nil {
+					t.Fatal(err)
+				}
+				is(t, "the one that was there, alone", outcomes[0].Err, store.ErrConflict)
+				equal(t, "what is left to cut", p.cut.Load(), pass)
+			})
+		}
+	}
+}
