@@ -171,7 +171,7 @@ func (t *tx) hold(ctx context.Context, holds []store.Hold, decide store.Decide) 
 
 // haveLive reports whether one of the holds has the id of a live one.
 func (t *tx) haveLive(holds []store.Hold) bool {
-	return slices.ContainsFunc(holds, func(h store.Hold) bool { return t.tenants[h.TenantID].holds.byID[h.ID] != nil })
+	return slices.ContainsFunc(holds, func(h store.Hold) bool { return t.tenants[h.TenantID].holds.Get(h.ID) != nil })
 }
 
 func keysOf(holds []store.Hold) []holdKey {
