@@ -111,7 +111,7 @@ func (s *Store) retry(ctx context.Context, try func() error, passes func(error) 
 	wait.InitialInterval, wait.MaxInterval = 5*time.Millisecond, 500*time.Millisecond
 	var last error
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
-		for last = try(); errors.Is(last, errAgain); last = try() { // no need to wait
+		for last = s.try(try); errors.Is(last, errAgain); last = s.try(try) { // no need to wait
 			if ctx.Err() != nil {
 				return struct{}{}, backoff.Permanent(ctx.Err())
 			}
@@ -123,6 +123,16 @@ func (s *Store) retry(ctx context.Context, try func() error, passes func(error) 
 	}, backoff.WithBackOff(wait), backoff.WithMaxElapsedTime(s.busyTimeout), backoff.WithMaxTries(0))
 	if err != nil && ctx.Err() != nil && last != nil && !errors.Is(last, ctx.Err()) && !errors.Is(last, store.ErrUnknownOutcome) {
 		return fmt.Errorf("%w: %w", ctx.Err(), last) // what it was tried again for
+	}
+	return err
+}
+
+// try tries. That a word is missing which was forgotten meanwhile is no damage.
+func (s *Store) try(try func() error) error {
+	resets := s.dictionary.resets.Load()
+	err := try()
+	if errors.Is(err, store.ErrCorrupt) && s.dictionary.resets.Load() != resets {
+		return errAgain
 	}
 	return err
 }
