@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/acf68eca/usage/internal/pack"
 	"github.com/acf68eca/usage/store"
@@ -14,6 +15,8 @@ import (
 // dictionary is what this process knows of usage_texts and usage_models, both ways. Their rows are committed before any
 // other row names them, and never change, so nothing in here is ever wrong. It is safe for concurrent use.
 type dictionary struct {
+	// resets counts how often all was forgotten, also what somebody had just read.
+	resets       atomic.Int64
 	mu           sync.RWMutex
 	texts        map[int32]string
 	textNumbers  map[string]int32
@@ -38,6 +41,7 @@ func newDictionary() *dictionary {
 func (d *dictionary) reset() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.resets.Add(1)
 	d.texts, d.textNumbers = map[int32]string{0: ""}, map[string]int32{"": 0}
 	d.models, d.modelNumbers = map[int32]modelName{}, map[modelName]int32{}
 	d.rates, d.rateNumbers = map[int32]store.Rate{0: {}}, map[store.Rate]int32{{}: 0}

@@ -232,3 +232,22 @@ func TestWhatWasThereBefore(t *testing.T) {
 		}
 	}
 }
+
+// TestFoundByAFailingTry has another process write after a commit whose answer was lost, so that only the next try can find
+// the call, and that one fail.
+func TestFoundByAFailingTry(t *testing.T) {
+	t.Parallel()
+	dsn := Server.Database(t)
+	p, through := behindProxy(t, dsn)
+	h, direct, admin := openStore(t, through, Config{}), openStore(t, dsn, Config{}), foreign(t, dsn, "")
+	h.add(call(acme, "before", noon(), 1))
+	p.unheard = func() {
+		direct.add(call(acme, "other", noon(), 1))
+		exec(t, admin, "ALTER TABLE usage_records RENAME TO gone")
+	}
+	p.cut.Store(loseAnswer)
+	_, err := h.try(call(acme, "a", noon(), 7))
+	is(t, "Append", err, store.ErrUnknownOutcome)
+	exec(t, admin, "ALTER TABLE gone RENAME TO usage_records")
+	equal(t, "records", direct.ids(acme), []string{"a", "before", "other"})
+}

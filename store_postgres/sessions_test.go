@@ -2,6 +2,7 @@ package storepostgres
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -74,4 +75,33 @@ func TestWhatIsNewWaitsNoLonger(t *testing.T) {
 	mend()
 	h.add(newModel, newMonth)
 	equal(t, "records", h.ids(acme), []string{"a", "b", "c"})
+}
+
+// forgetful is a snapshot during whose reading another transaction finds that the server is another one.
+type forgetful struct {
+	queryer
+	once *sync.Once
+	h    *handle
+}
+
+func (f forgetful) SelectContext(ctx context.Context, dest any, query string, args ...any) error {
+	if query == selectModels { // the texts have been read by now
+		f.once.Do(f.h.dictionary.reset)
+	}
+	return f.queryer.SelectContext(ctx, dest, query, args...)
+}
+
+func TestForgottenWhileItIsRead(t *testing.T) {
+	t.Parallel()
+	dsn, schema := Schema(t)
+	openStore(t, dsn, Config{Schema: schema}).add(call(acme, "a", noon(), 1))
+	h := openStore(t, dsn, Config{Schema: schema})
+	var once sync.Once
+	err := h.read(t.Context(), "read", func(q queryer) error {
+		_, err := h.listTotals(t.Context(), forgetful{q, &once, h}, acme, store.Month, time.Time{}, time.Time{})
+		return err
+	})
+	if err != nil {
+		t.Errorf("nothing is damaged, and the error is %v", err)
+	}
 }

@@ -24,6 +24,9 @@ var errAgain = errors.New("begin anew")
 // errAsk: what a quick transaction would have to know or do takes a round trip of its own.
 var errAsk = errors.New("has to ask the server")
 
+// errOvertaken: what was sent may have been committed, which the next try finds out.
+var errOvertaken = errors.New("another has written since")
+
 // tx is a transaction that writes for some tenants. It comes in two forms.
 //
 // A full one locks the tenants' rows and gives them a new version, reads what is not remembered of them, decides, writes
@@ -92,6 +95,7 @@ func (s *Store) write(ctx context.Context, c change) error {
 		return err
 	}
 	c.tenants = slices.Compact(slices.Sorted(slices.Values(c.tenants)))
+	overtaken := false
 	try := func() error {
 		server := s.server.Load()
 		if c.prepare != nil {
@@ -99,10 +103,16 @@ func (s *Store) write(ctx context.Context, c change) error {
 				return contextFirst(ctx, err)
 			}
 		}
-		return s.attempt(ctx, &tx{store: s, now: c.now, server: server}, &c)
+		err := s.attempt(ctx, &tx{store: s, now: c.now, server: server}, &c)
+		overtaken = overtaken || errors.Is(err, errOvertaken)
+		return err
 	}
 	passes := func(err error) bool { return transient(err) || errors.Is(err, errUnnumbered) }
-	return wrap(c.op, s.whenClosed(s.retry(ctx, try, passes)))
+	err := s.retry(ctx, try, passes)
+	if err != nil && overtaken && !errors.Is(err, store.ErrUnknownOutcome) {
+		err = fmt.Errorf("%w: %w", store.ErrUnknownOutcome, err)
+	}
+	return wrap(c.op, s.whenClosed(err))
 }
 
 // retry calls try until it returns nil or an error that does not pass, for as long as the store may.
@@ -111,7 +121,7 @@ func (s *Store) retry(ctx context.Context, try func() error, passes func(error) 
 	wait.InitialInterval, wait.MaxInterval = 5*time.Millisecond, 500*time.Millisecond
 	var last error
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
-		for last = try(); errors.Is(last, errAgain); last = try() { // no need to wait
+		for last = s.try(try); errors.Is(last, errAgain); last = s.try(try) { // no need to wait
 			if ctx.Err() != nil {
 				return struct{}{}, backoff.Permanent(ctx.Err())
 			}
@@ -123,6 +133,16 @@ func (s *Store) retry(ctx context.Context, try func() error, passes func(error) 
 	}, backoff.WithBackOff(wait), backoff.WithMaxElapsedTime(s.busyTimeout), backoff.WithMaxTries(0))
 	if err != nil && ctx.Err() != nil && last != nil && !errors.Is(last, ctx.Err()) && !errors.Is(last, store.ErrUnknownOutcome) {
 		return fmt.Errorf("%w: %w", ctx.Err(), last) // what it was tried again for
+	}
+	return err
+}
+
+// try tries. That a word is missing which was forgotten meanwhile is no damage.
+func (s *Store) try(try func() error) error {
+	resets := s.dictionary.resets.Load()
+	err := try()
+	if errors.Is(err, store.ErrCorrupt) && s.dictionary.resets.Load() != resets {
+		return errAgain
 	}
 	return err
 }
@@ -306,6 +326,8 @@ func (s *Store) resolve(ctx context.Context, t *tx, failed error) error {
 		return nil
 	case status == "aborted":
 		return failed // which passes, for the connection broke
+	case status == "overtaken" && t.witness.kind == recordWitness:
+		return fmt.Errorf("%w: %w", errOvertaken, failed)
 	}
 	return fmt.Errorf("%w: transaction is %s: %w", store.ErrUnknownOutcome, status, failed)
 }
@@ -340,18 +362,21 @@ SELECT CASE $1::text
              AND record IS NULL
              AND expires_at > $7::timestamptz)
        END AS applied,
-       EXISTS (SELECT FROM usage_holds WHERE tenant = $2::text AND id = $6::text) AS held`
+       CASE $1::text
+       WHEN 'record' THEN EXISTS (SELECT FROM usage_keys WHERE tenant = $2::text AND id = $6::text)
+       ELSE EXISTS (SELECT FROM usage_holds WHERE tenant = $2::text AND id = $6::text)
+       END AS taken`
 
 // overtake tells what became of a quick transaction, and sees to it that that is final. If another has written for the
-// tenant since, what is there may be that one's. Of a record it then says aborted, and the next try finds what is there. The
-// next try of a hold would be told that its id is taken, though it may be by itself, so of that it says unknown.
+// tenant since, what is there may be that one's: overtaken. Of a record the next try tells. The next try of a hold would only
+// tell that its id is taken, though it may be by itself.
 func (s *Store) overtake(ctx context.Context, t *tx) (status string, err error) {
 	w, tenant, version := &t.witness, t.tenants[t.witness.tenantID], newVersion()
 	err = s.retry(ctx, func() error {
 		return s.onSession(ctx, func(session *session) error {
 			defer session.rollback(ctx)
 			var ours []struct{ Ours bool }
-			var found struct{ Applied, Held bool }
+			var found struct{ Applied, Taken bool }
 			session.queue(nil, "BEGIN ISOLATION LEVEL READ COMMITTED")
 			session.queue(&ours, updateVersion, w.tenantID, version, tenant.version)
 			session.queue(&found, selectApplied, w.kind, w.tenantID, w.month, w.model, w.calls, w.id, t.now)
@@ -362,8 +387,8 @@ func (s *Store) overtake(ctx context.Context, t *tx) (status string, err error) 
 			switch onlyOurs := len(ours) == 1 && ours[0].Ours; {
 			case onlyOurs && found.Applied:
 				status = "committed"
-			case !onlyOurs && found.Held && w.kind == holdWitness:
-				status = "unknown"
+			case !onlyOurs && found.Taken:
+				status = "overtaken"
 			default:
 				status = "aborted"
 			}
