@@ -125,7 +125,7 @@ func (t *tx) remember(version int64, locked []lockedRow, rows []tenantRow) error
 		}
 		changed[n.row.ID] = n
 	}
-	alone := true
+	alone := !t.refused // after that, nothing is remembered that could show it
 	for _, row := range locked {
 		if t.number = row.Number; !t.store.sameServer(t, row.Server) {
 			return errAgain

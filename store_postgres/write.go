@@ -40,6 +40,8 @@ type tx struct {
 	// server is what the numbers of texts and models were read from. See Store.server.
 	server *string
 	quick  bool
+	// refused says that its quick form was sent, and has written nothing.
+	refused bool
 	// claimed are the tenants that no other transaction of this store works on meanwhile, and what is remembered of them.
 	claimed map[string]*tenant
 	// tenants are those of them that it has locked, or will: in a full transaction they exist.
@@ -151,6 +153,7 @@ func (t *tx) again() {
 	if t.changing {
 		clear(t.claimed)
 	}
+	t.refused = t.committing
 	t.quick, t.changing, t.committing, t.writes, t.tenants = false, false, false, writes{}, nil
 }
 
