@@ -110,6 +110,8 @@ func newVersion() int64 {
 // tenant is a tenant under its lock.
 type tenant struct {
 	version int64
+	// settings is the version under which row and quota were last changed: they are right as long as the row says the same.
+	settings int64
 	// stale says that the row was changed by this transaction in other ways than the entry was.
 	stale    bool
 	row      store.Tenant
@@ -230,6 +232,13 @@ func (n *tenant) begin(month *period, ofMonth, ofDay *total) {
 		if last != nil {
 			n.change(last)
 		}
+	}
+}
+
+// forgetStanding forgets everything but the settings.
+func (n *tenant) forgetStanding() {
+	*n = tenant{
+		version: n.version, settings: n.settings, row: n.row, quota: n.quota, calendar: n.calendar, months: make(map[int64]*period),
 	}
 }
 
