@@ -56,8 +56,8 @@ func (l *liveHolds) until() time.Time {
 
 // missingHolds are the tenants whose live holds are not remembered. The cache keeps all that were live when it was filled or
 // came later, so an instant before that would miss some: clocks of several hosts differ, and then it is filled again.
-func (t *tx) missingHolds() (tenants []string) {
-	for id, n := range t.tenants {
+func (t *tx) missingHolds(of map[string]*tenant) (tenants []string) {
+	for id, n := range of {
 		if !n.holds.known || t.now.Before(n.holds.from) {
 			n.holds = newLiveHolds(t.now)
 			tenants = append(tenants, id)
@@ -66,10 +66,10 @@ func (t *tx) missingHolds() (tenants []string) {
 	return tenants
 }
 
-func (t *tx) putHolds(ctx context.Context, rows []holdRow) error {
-	holds, err := t.store.holds(ctx, t, rows)
+func (t *tx) putHolds(ctx context.Context, r *reading) error {
+	holds, err := t.store.holds(ctx, t, r.holdRows)
 	for _, h := range holds {
-		t.tenants[h.TenantID].holds.add(h)
+		r.tenants[h.TenantID].holds.add(h)
 	}
 	return err
 }

@@ -76,31 +76,50 @@ type lockedRow struct {
 	Server                     string
 }
 
-// lock locks tenants and remembers them in t.tenants; those that do not exist are made if create says so, and left out
-// if not.
-func (t *tx) lock(ctx context.Context, ids []string, create bool) error {
+// lock locks the tenants of a change and remembers them in t.tenants; those that do not exist are made if the change says
+// so, and left out if not.
+func (t *tx) lock(ctx context.Context, c *change) error {
 	if t.quick {
 		t.tenants = t.claimed
-		if len(t.claimed) < len(ids) {
+		if len(t.claimed) < len(c.tenants) {
 			return errAsk
 		}
 		return nil
 	}
-	t.tenants = make(map[string]*tenant, len(ids))
+	t.tenants = make(map[string]*tenant, len(c.tenants))
 	t.queue(nil, "BEGIN ISOLATION LEVEL READ COMMITTED")
 	t.queue(nil, selectSettings)
-	if len(ids) == 0 {
+	if len(c.tenants) == 0 {
 		return t.send(ctx)
 	}
 	var locked []lockedRow
 	var rows []tenantRow
 	version := newVersion()
-	t.queue(&locked, lockTenants, ids, t.now, version, create)
-	t.queue(&rows, selectLocked, ids, t.remembered(ids, func(n *tenant) int64 { return n.settings }))
+	t.queue(&locked, lockTenants, c.tenants, t.now, version, c.create)
+	t.queue(&rows, selectLocked, c.tenants, t.remembered(c.tenants, func(n *tenant) int64 { return n.settings }))
+	ahead := t.ask(c)
 	if err := t.send(ctx); err != nil {
 		return err
 	}
-	return t.remember(version, locked, rows)
+	if err := t.remember(version, locked, rows, ahead != nil); err != nil || ahead == nil {
+		return err
+	}
+	return t.put(ctx, ahead)
+}
+
+// ask asks for what the change does, and where what is remembered has mostly been changed by others, for that too.
+func (t *tx) ask(c *change) *reading {
+	if c.ask == nil {
+		return nil
+	}
+	c.ask(t)
+	if t.store.alone.Load() {
+		return nil
+	}
+	for _, n := range t.claimed {
+		n.forgetStanding()
+	}
+	return t.queueMissing(t.claimed, c.instants)
 }
 
 // remembered are the versions that what is remembered of tenants is of.
@@ -116,8 +135,8 @@ func (t *tx) remembered(ids []string, version func(*tenant) int64) []int64 {
 }
 
 // remember takes what is remembered of locked tenants: all of it where nobody has written for them since, only their
-// settings where somebody has, and in place of those their rows where they have changed.
-func (t *tx) remember(version int64, locked []lockedRow, rows []tenantRow) error {
+// settings where somebody has, and in place of those their rows where they have changed. What is being read anew stays.
+func (t *tx) remember(version int64, locked []lockedRow, rows []tenantRow, readAnew bool) error {
 	changed := make(map[string]*tenant, len(rows))
 	for i := range rows {
 		n, err := rows[i].tenant()
@@ -133,7 +152,9 @@ func (t *tx) remember(version int64, locked []lockedRow, rows []tenantRow) error
 		}
 		n, known := t.claimed[row.Tenant]
 		if known && n.version != row.Previous {
-			n.forgetStanding()
+			if !readAnew {
+				n.forgetStanding()
+			}
 			alone = false
 		}
 		if now := changed[row.Tenant]; now != nil {
