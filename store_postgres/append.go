@@ -41,6 +41,7 @@ func (s *Store) Append(ctx context.Context, now time.Time, records []*store.Reco
 	write := func() error {
 		return s.write(ctx, change{
 			op: "append", now: now, tenants: tenants, create: true, quick: !s.replaying.Load(), prepare: prepare,
+			ask: b.ask, instants: b.instants,
 			apply: func(t *tx) error { return t.append(ctx, b, judge) },
 		})
 	}
@@ -63,6 +64,15 @@ type batch struct {
 	// instants are when each tenant's records happened, one for each period or more.
 	instants map[string][]time.Time
 	outcomes []store.Outcome
+	// What a full transaction has read: those of the records that are there, and the holds that they name.
+	stored []recordRow
+	held   []holdRow
+}
+
+func (b *batch) ask(t *tx) {
+	b.stored, b.held = nil, nil
+	t.queueExisting(&b.stored, b.records)
+	t.queueHolds(&b.held, namedHolds(b.records))
 }
 
 func byTenant(records []*store.Record) []int {
@@ -152,23 +162,17 @@ type adder struct {
 func (t *tx) newAdder(ctx context.Context, b *batch) (*adder, error) {
 	b.outcomes = make([]store.Outcome, len(b.records))
 	a := &adder{tx: t, known: make(map[recordKey]*store.Record, len(b.records))}
-	var stored []recordRow
-	var held []holdRow
-	if !t.quick {
-		t.queueExisting(&stored, b.records)
-		t.queueHolds(&held, namedHolds(b.records))
-	}
 	if err := t.load(ctx, b.instants); err != nil {
 		return nil, err
 	}
 	if t.quick {
 		return a, a.nameLiveHolds(b.records)
 	}
-	records, err := t.store.records(ctx, t, stored)
+	records, err := t.store.records(ctx, t, b.stored)
 	for i := range records {
 		a.known[recordKey{records[i].TenantID, records[i].ID}] = &records[i]
 	}
-	a.holds = holdsByKey(held)
+	a.holds = holdsByKey(b.held)
 	return a, err
 }
 

@@ -113,6 +113,8 @@ func newVersion() int64 {
 type tenant struct {
 	version int64
 	server  *string // of the version
+	// settings is the version under which row and quota were last changed: they are right as long as the row says the same.
+	settings int64
 	// stale says that the row was changed by this transaction in other ways than the entry was.
 	stale    bool
 	row      store.Tenant
@@ -236,6 +238,13 @@ func (n *tenant) begin(month *period, ofMonth, ofDay *total) {
 	}
 }
 
+// forgetStanding forgets everything but the settings.
+func (n *tenant) forgetStanding() {
+	*n = tenant{
+		version: n.version, settings: n.settings, row: n.row, quota: n.quota, calendar: n.calendar, months: make(map[int64]*period),
+	}
+}
+
 // change marks a total as one to write.
 func (n *tenant) change(row *total) {
 	if !row.dirty {
@@ -257,64 +266,86 @@ func (n *tenant) trim() {
 	}
 }
 
-// load reads what is not remembered of the tenants that are locked: the totals of the periods of now and of the given
-// instants of each, the live holds, the arrivals and the current alerts. It reads all of it, and what is queued already, in
-// one round trip.
+// load reads what is not remembered of the tenants that are locked, as reading does, and what is queued already.
 func (t *tx) load(ctx context.Context, instants map[string][]time.Time) error {
 	t.changing = true
-	months, days := t.missingPeriods(instants)
-	holders, limited, alerted := t.missingHolds(), t.missingArrivals(), t.missingAlerts()
+	r := t.queueMissing(t.tenants, instants)
 	if t.quick {
-		if len(months)+len(days)+len(holders)+len(limited)+len(alerted) > 0 {
+		if r.any {
 			return errAsk
 		}
 		return nil
 	}
-	var monthRows []monthRow
-	var dayRows []dayRow
-	var holdRows []holdRow
-	var arrivalRows []arrivalRow
-	var alertRows []alertRow
-	if len(months) > 0 {
-		tenants, starts := lists(months)
-		t.queue(&monthRows, selectMonthsOf, tenants, starts)
-	}
-	if len(days) > 0 {
-		tenants, starts := lists(days)
-		t.queue(&dayRows, selectDaysOf, tenants, starts)
-	}
-	if len(holders) > 0 {
-		t.queue(&holdRows, selectOpenHolds, holders, t.now)
-	}
-	if len(limited) > 0 {
-		t.queue(&arrivalRows, selectTenantArrivals, limited)
-	}
-	if len(alerted) > 0 {
-		t.queue(&alertRows, selectTenantAlerts, alerted, t.now, sql.NullTime{})
-	}
 	if err := t.send(ctx); err != nil {
 		return err
 	}
-	if err := t.putMonths(ctx, monthRows); err != nil {
+	return t.put(ctx, r)
+}
+
+// reading is what is being read of tenants: the totals of the periods of now and of some instants of each, the live holds,
+// the arrivals and the current alerts.
+type reading struct {
+	tenants     map[string]*tenant
+	any         bool // whether something is
+	days        []periodKey
+	monthRows   []monthRow
+	dayRows     []dayRow
+	holdRows    []holdRow
+	arrivalRows []arrivalRow
+	alertRows   []alertRow
+}
+
+// queueMissing asks for what is not remembered of tenants. From then on it counts as remembered: put has to follow.
+func (t *tx) queueMissing(of map[string]*tenant, instants map[string][]time.Time) *reading {
+	r := &reading{tenants: of}
+	months, days := t.missingPeriods(of, instants)
+	holders, limited, alerted := t.missingHolds(of), missingArrivals(of), t.missingAlerts(of)
+	r.any, r.days = len(months)+len(days)+len(holders)+len(limited)+len(alerted) > 0, days
+	if t.quick {
+		return r
+	}
+	if len(months) > 0 {
+		tenants, starts := lists(months)
+		t.queue(&r.monthRows, selectMonthsOf, tenants, starts)
+	}
+	if len(days) > 0 {
+		tenants, starts := lists(days)
+		t.queue(&r.dayRows, selectDaysOf, tenants, starts)
+	}
+	if len(holders) > 0 {
+		t.queue(&r.holdRows, selectOpenHolds, holders, t.now)
+	}
+	if len(limited) > 0 {
+		t.queue(&r.arrivalRows, selectTenantArrivals, limited)
+	}
+	if len(alerted) > 0 {
+		t.queue(&r.alertRows, selectTenantAlerts, alerted, t.now, sql.NullTime{})
+	}
+	return r
+}
+
+// put takes what was read.
+func (t *tx) put(ctx context.Context, r *reading) error {
+	if err := t.putMonths(ctx, r); err != nil {
 		return err
 	}
-	if err := t.putDays(ctx, days, dayRows); err != nil {
+	if err := t.putDays(ctx, r); err != nil {
 		return err
 	}
-	for i := range arrivalRows {
-		n := t.tenants[arrivalRows[i].Tenant]
-		n.arrivals = append(n.arrivals, arrivalRows[i].arrival())
+	for i := range r.arrivalRows {
+		n := r.tenants[r.arrivalRows[i].Tenant]
+		n.arrivals = append(n.arrivals, r.arrivalRows[i].arrival())
 	}
-	for i := range alertRows {
-		n := t.tenants[alertRows[i].Tenant]
-		n.alerts = append(n.alerts, alertRows[i].alert())
+	for i := range r.alertRows {
+		n := r.tenants[r.alertRows[i].Tenant]
+		n.alerts = append(n.alerts, r.alertRows[i].alert())
 	}
-	return t.putHolds(ctx, holdRows)
+	return t.putHolds(ctx, r)
 }
 
 // missingPeriods are the months and days, of now and of the instants, that are not remembered.
-func (t *tx) missingPeriods(instants map[string][]time.Time) (months, days []periodKey) {
-	for id, n := range t.tenants {
+func (t *tx) missingPeriods(of map[string]*tenant, instants map[string][]time.Time) (months, days []periodKey) {
+	for id, n := range of {
 		n.trim()
 		for _, at := range append(instants[id], t.now) {
 			month, known := n.monthAt(at)
@@ -330,8 +361,8 @@ func (t *tx) missingPeriods(instants map[string][]time.Time) (months, days []per
 }
 
 // missingAlerts are the tenants whose alerts are not remembered, or only from a later instant on.
-func (t *tx) missingAlerts() (tenants []string) {
-	for id, n := range t.tenants {
+func (t *tx) missingAlerts(of map[string]*tenant) (tenants []string) {
+	for id, n := range of {
 		if !n.read.alerts || t.now.Before(n.alertsFrom) {
 			n.alerts, n.alertsFrom, n.read.alerts = nil, t.now, true
 			tenants = append(tenants, id)
@@ -340,26 +371,26 @@ func (t *tx) missingAlerts() (tenants []string) {
 	return tenants
 }
 
-func (t *tx) putMonths(ctx context.Context, rows []monthRow) error {
-	months, err := t.store.months(ctx, t, rows)
+func (t *tx) putMonths(ctx context.Context, r *reading) error {
+	months, err := t.store.months(ctx, t, r.monthRows)
 	for _, month := range months {
-		t.tenants[month.TenantID].months[month.Start.UnixMicro()].add(month)
+		r.tenants[month.TenantID].months[month.Start.UnixMicro()].add(month)
 	}
 	return err
 }
 
 // putDays takes days that have rows of their own, and those that are the last of their month from there.
-func (t *tx) putDays(ctx context.Context, keys []periodKey, rows []dayRow) error {
-	days, err := t.store.totals(ctx, t, store.Day, rows)
+func (t *tx) putDays(ctx context.Context, r *reading) error {
+	days, err := t.store.totals(ctx, t, store.Day, r.dayRows)
 	if err != nil {
 		return err
 	}
 	for _, row := range days {
-		day, _, _ := t.tenants[row.TenantID].dayAt(row.Start)
+		day, _, _ := r.tenants[row.TenantID].dayAt(row.Start)
 		day.add(row)
 	}
-	for _, key := range keys {
-		day, month, _ := t.tenants[key.tenant].dayAt(key.start)
+	for _, key := range r.days {
+		day, month, _ := r.tenants[key.tenant].dayAt(key.start)
 		for _, of := range month.byModel {
 			if of.lastDay.Start.Equal(key.start) {
 				day.add(of.lastDay)

@@ -51,8 +51,8 @@ func (s *Store) selectHolds(ctx context.Context, q queryer, tenants []string, at
 }
 
 // missingHolds are the tenants whose live holds are not remembered.
-func (t *tx) missingHolds() (tenants []string) {
-	for id, n := range t.tenants {
+func (t *tx) missingHolds(of map[string]*tenant) (tenants []string) {
+	for id, n := range of {
 		if !n.holds.Known(t.now) {
 			n.holds.Reset(t.now)
 			tenants = append(tenants, id)
@@ -61,10 +61,10 @@ func (t *tx) missingHolds() (tenants []string) {
 	return tenants
 }
 
-func (t *tx) putHolds(ctx context.Context, rows []holdRow) error {
-	holds, err := t.store.holds(ctx, t, rows)
+func (t *tx) putHolds(ctx context.Context, r *reading) error {
+	holds, err := t.store.holds(ctx, t, r.holdRows)
 	for _, h := range holds {
-		t.tenants[h.TenantID].holds.Add(h)
+		r.tenants[h.TenantID].holds.Add(h)
 	}
 	return err
 }
@@ -132,10 +132,15 @@ func (s *Store) Hold(
 		}
 		return s.number(ctx, words)
 	}
+	var taken []holdRow
 	err = s.write(ctx, change{
 		op: "hold", now: now, tenants: tenants, create: true, quick: true, prepare: prepare,
+		ask: func(t *tx) {
+			taken = nil
+			t.queueHolds(&taken, keysOf(holds))
+		},
 		apply: func(t *tx) (err error) {
-			outcomes, err = t.hold(ctx, holds, decide)
+			outcomes, err = t.hold(ctx, holds, taken, decide)
 			return err
 		},
 	})
@@ -145,12 +150,8 @@ func (s *Store) Hold(
 	return outcomes, nil
 }
 
-// hold takes holds.
-func (t *tx) hold(ctx context.Context, holds []store.Hold, decide store.Decide) ([]store.HoldOutcome, error) {
-	var taken []holdRow
-	if !t.quick {
-		t.queueHolds(&taken, keysOf(holds))
-	}
+// hold takes holds; taken are those whose ids are taken, which a quick transaction finds out when it writes.
+func (t *tx) hold(ctx context.Context, holds []store.Hold, taken []holdRow, decide store.Decide) ([]store.HoldOutcome, error) {
 	if err := t.load(ctx, nil); err != nil {
 		return nil, err
 	}
@@ -283,12 +284,15 @@ WHERE tenant = $1
 
 // Release implements store.Store.
 func (s *Store) Release(ctx context.Context, now time.Time, tenantID, holdID string, refund store.Refund) error {
+	var rows []holdRow
+	ask := func(t *tx) {
+		rows = nil
+		t.queueHolds(&rows, []holdKey{{tenantID, holdID}})
+	}
 	apply := func(t *tx) error {
 		if len(t.tenants) == 0 {
 			return store.ErrNotFound
 		}
-		var rows []holdRow
-		t.queueHolds(&rows, []holdKey{{tenantID, holdID}})
 		if err := t.load(ctx, nil); err != nil {
 			return err
 		}
@@ -297,7 +301,7 @@ func (s *Store) Release(ctx context.Context, now time.Time, tenantID, holdID str
 		}
 		return t.release(ctx, &rows[0], refund)
 	}
-	return s.write(ctx, change{op: "release", now: now, tenants: []string{tenantID}, apply: apply})
+	return s.write(ctx, change{op: "release", now: now, tenants: []string{tenantID}, ask: ask, apply: apply})
 }
 
 func (t *tx) release(ctx context.Context, row *holdRow, refund store.Refund) error {

@@ -181,7 +181,7 @@ func (t *tx) condition() []any {
 		return []any{[]string(nil), []int64(nil), (*string)(nil)}
 	}
 	ids := slices.Collect(maps.Keys(t.tenants))
-	return []any{ids, t.versions(ids), t.server}
+	return []any{ids, t.remembered(ids, func(n *tenant) int64 { return n.version }), t.server}
 }
 
 func (t *tx) queueRecordWrites(changed *changedTotals, answer *answer) error {

@@ -12,7 +12,8 @@ import (
 
 const updateHorizon = `
 UPDATE usage_tenants
-SET horizon = $2
+SET horizon = $2,
+    settings = version
 WHERE tenant = $1`
 
 // deletePruned deletes a tenant's oldest records before its horizon, with their keys, and answers what they were.
@@ -50,7 +51,7 @@ func (s *Store) Prune(ctx context.Context, tenantID string, before time.Time, li
 			if _, err := t.ExecContext(ctx, updateHorizon, tenantID, before); err != nil {
 				return err
 			}
-			n.row.Horizon = before
+			n.row.Horizon, n.settings = before, n.version
 		}
 		dropped, err = t.drop(ctx, n, limit)
 		return err

@@ -46,8 +46,8 @@ func selectArrivals(ctx context.Context, q queryer, tenants []string) ([]arrival
 }
 
 // missingArrivals are the tenants whose quota has rates and whose arrivals are not remembered.
-func (t *tx) missingArrivals() (tenants []string) {
-	for id, n := range t.tenants {
+func missingArrivals(of map[string]*tenant) (tenants []string) {
+	for id, n := range of {
 		if n.quota.HasRates() && !n.read.arrivals {
 			n.arrivals, n.read.arrivals = nil, true
 			tenants = append(tenants, id)

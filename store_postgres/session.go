@@ -8,7 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
-	"github.com/jmoiron/sqlx"
+	"github.com/jmoiron/sqlx/reflectx"
 
 	"github.com/acf68eca/usage/store"
 )
@@ -18,6 +18,7 @@ import (
 type session struct {
 	conn   *pgx.Conn
 	names  names
+	mapper *reflectx.Mapper
 	queued pgx.Batch
 }
 
@@ -33,7 +34,7 @@ func (s *Store) onSession(ctx context.Context, fn func(*session) error) error {
 		if !ok {
 			return fmt.Errorf("the pool's connections are %T and not those of pgx: %w", of, store.ErrInvalid)
 		}
-		return fn(&session{conn: driver.Conn(), names: s.names})
+		return fn(&session{conn: driver.Conn(), names: s.names, mapper: s.db.Mapper})
 	})
 }
 
@@ -44,7 +45,7 @@ func (c *session) queue(dest any, query string, args ...any) {
 			rows.Close()
 			return rows.Err()
 		}
-		return scan(rows, dest)
+		return c.scan(rows, dest)
 	})
 }
 
@@ -58,55 +59,59 @@ func (c *session) send(ctx context.Context) error {
 	return c.conn.SendBatch(ctx, &queued).Close()
 }
 
-// scan reads all rows.
-func scan(rows pgx.Rows, dest any) error {
+// scan reads all rows of a slice, or the first one.
+func (c *session) scan(rows pgx.Rows, dest any) error {
 	defer rows.Close()
 	if err := rows.Err(); err != nil { // then it has no columns
 		return err
 	}
 	to := reflect.ValueOf(dest).Elem()
-	if to.Kind() == reflect.Slice && to.Type().Elem().Kind() == reflect.Struct {
-		return sqlx.StructScan(sqlRows{rows}, dest)
+	row, many := to, to.Kind() == reflect.Slice && to.Type().Elem().Kind() == reflect.Struct
+	if many {
+		row = reflect.New(to.Type().Elem()).Elem()
 	}
-	if to.Kind() == reflect.Struct {
-		all := reflect.New(reflect.SliceOf(to.Type()))
-		if err := sqlx.StructScan(sqlRows{rows}, all.Interface()); err != nil {
-			return err
-		}
-		if all.Elem().Len() == 0 {
-			return sql.ErrNoRows
-		}
-		to.Set(all.Elem().Index(0))
-		return nil
-	}
-	if !rows.Next() {
-		if err := rows.Err(); err != nil {
-			return err
-		}
-		return sql.ErrNoRows
-	}
-	if err := rows.Scan(dest); err != nil {
+	fields, err := c.fields(rows, row)
+	if err != nil {
 		return err
 	}
-	rows.Close()
-	return rows.Err()
-}
-
-// sqlRows are pgx's rows in the shape of database/sql's, which sqlx fills structs from.
-type sqlRows struct{ pgx.Rows }
-
-// Close implements what sqlx needs.
-func (r sqlRows) Close() error {
-	r.Rows.Close()
-	return r.Err()
-}
-
-// Columns implements what sqlx needs.
-func (r sqlRows) Columns() ([]string, error) {
-	fields := r.FieldDescriptions()
-	columns := make([]string, len(fields))
-	for i := range fields {
-		columns[i] = fields[i].Name
+	found := 0
+	for ; (many || found == 0) && rows.Next(); found++ {
+		if err := rows.Scan(fields...); err != nil {
+			return err
+		}
+		if many {
+			to.Grow(1)
+			to.SetLen(to.Len() + 1)
+			to.Index(to.Len() - 1).Set(row)
+		}
 	}
-	return columns, nil
+	rows.Close()
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	if !many && found == 0 {
+		return sql.ErrNoRows
+	}
+	return nil
+}
+
+// fields are pointers to where the columns of a row go: the fields of those names if it is a struct. They are looked for once
+// and not for each row, which for the rows of many totals is most of the work.
+func (c *session) fields(rows pgx.Rows, row reflect.Value) ([]any, error) {
+	if row.Kind() != reflect.Struct {
+		return []any{row.Addr().Interface()}, nil
+	}
+	columns := rows.FieldDescriptions()
+	names := make([]string, len(columns))
+	for i := range columns {
+		names[i] = columns[i].Name
+	}
+	fields := make([]any, len(columns))
+	for i, path := range c.mapper.TraversalsByName(row.Type(), names) {
+		if len(path) == 0 {
+			return nil, fmt.Errorf("%s has no field for column %s: %w", row.Type(), names[i], store.ErrInvalid)
+		}
+		fields[i] = reflectx.FieldByIndexes(row, path).Addr().Interface()
+	}
+	return fields, nil
 }

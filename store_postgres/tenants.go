@@ -51,8 +51,8 @@ func newTenant(id string) store.Tenant {
 // lockTenants locks rows in the order of their ids, made first where they do not exist and $4 says so, and gives them a
 // new version.
 const lockTenants = `
-INSERT INTO usage_tenants AS t (tenant, name, time_zone, billing_day, suspended, created_at, version, previous)
-SELECT g.tenant, g.tenant, 'UTC', 1, '', $2::timestamptz, $3::bigint, 0
+INSERT INTO usage_tenants AS t (tenant, name, time_zone, billing_day, suspended, created_at, version, previous, settings)
+SELECT g.tenant, g.tenant, 'UTC', 1, '', $2::timestamptz, $3::bigint, 0, $3
 FROM unnest($1::text[]) AS g (tenant)
 WHERE $4::boolean
    OR (SELECT k.version FROM usage_tenants AS k WHERE k.tenant = g.tenant) IS NOT NULL
@@ -60,64 +60,84 @@ ORDER BY g.tenant COLLATE "C"
 ON CONFLICT (tenant) DO UPDATE
 SET version = excluded.version,
     previous = t.version
-RETURNING tenant, previous, pg_current_xact_id()::text::bigint AS number,
+RETURNING tenant, previous, settings, pg_current_xact_id()::text::bigint AS number,
 	(SELECT ` + serverName + `) AS server`
 
-// selectLocked reads the rows of tenants that the same transaction has locked: those whose version had been another than
-// what is remembered of them has.
+// selectLocked reads the rows of tenants that the same transaction has locked: those whose settings are not remembered, or
+// others than that.
 const selectLocked = `
 SELECT t.tenant, t.name, t.time_zone, t.billing_day, COALESCE(t.contacts::text, 'null') AS contacts, t.suspended,
        COALESCE(t.quota::text, '{}') AS quota, t.horizon, t.created_at
-FROM unnest($1::text[], $2::bigint[]) AS g (tenant, version)
-JOIN usage_tenants AS t ON t.tenant = g.tenant AND t.previous <> g.version`
+FROM unnest($1::text[], $2::bigint[]) AS g (tenant, settings)
+JOIN usage_tenants AS t ON t.tenant = g.tenant AND t.settings <> g.settings`
 
 type lockedRow struct {
-	Tenant           string
-	Previous, Number int64
-	Server           string
+	Tenant                     string
+	Previous, Settings, Number int64
+	Server                     string
 }
 
-// lock locks tenants and remembers them in t.tenants; those that do not exist are made if create says so, and left out
-// if not.
-func (t *tx) lock(ctx context.Context, ids []string, create bool) error {
+// lock locks the tenants of a change and remembers them in t.tenants; those that do not exist are made if the change says
+// so, and left out if not.
+func (t *tx) lock(ctx context.Context, c *change) error {
 	if t.quick {
 		t.tenants = t.claimed
-		if len(t.claimed) < len(ids) {
+		if len(t.claimed) < len(c.tenants) {
 			return errAsk
 		}
 		return nil
 	}
-	t.tenants = make(map[string]*tenant, len(ids))
+	t.tenants = make(map[string]*tenant, len(c.tenants))
 	t.queue(nil, "BEGIN ISOLATION LEVEL READ COMMITTED")
 	t.queue(nil, selectSettings)
-	if len(ids) == 0 {
+	if len(c.tenants) == 0 {
 		return t.send(ctx)
 	}
 	var locked []lockedRow
 	var rows []tenantRow
 	version := newVersion()
-	t.queue(&locked, lockTenants, ids, t.now, version, create)
-	t.queue(&rows, selectLocked, ids, t.versions(ids))
+	t.queue(&locked, lockTenants, c.tenants, t.now, version, c.create)
+	t.queue(&rows, selectLocked, c.tenants, t.remembered(c.tenants, func(n *tenant) int64 { return n.settings }))
+	ahead := t.ask(c)
 	if err := t.send(ctx); err != nil {
 		return err
 	}
-	return t.remember(version, locked, rows)
+	if err := t.remember(version, locked, rows, ahead != nil); err != nil || ahead == nil {
+		return err
+	}
+	return t.put(ctx, ahead)
 }
 
-// versions are those of what is remembered of tenants; 0 is no tenant's.
-func (t *tx) versions(ids []string) []int64 {
+// ask asks for what the change does, and where what is remembered has mostly been changed by others, for that too.
+func (t *tx) ask(c *change) *reading {
+	if c.ask == nil {
+		return nil
+	}
+	c.ask(t)
+	if t.store.alone.Load() {
+		return nil
+	}
+	for _, n := range t.claimed {
+		n.forgetStanding()
+	}
+	return t.queueMissing(t.claimed, c.instants)
+}
+
+// remembered are the versions that what is remembered of tenants is of.
+func (t *tx) remembered(ids []string, version func(*tenant) int64) []int64 {
 	versions := make([]int64, len(ids))
 	for i, id := range ids {
 		versions[i] = -1 // of no row
 		if n := t.claimed[id]; n != nil {
-			versions[i] = n.version
+			versions[i] = version(n)
 		}
 	}
 	return versions
 }
 
-// remember takes what is remembered of locked tenants, and in its place the rows of those that have changed since.
-func (t *tx) remember(version int64, locked []lockedRow, rows []tenantRow) error {
+// remember takes what is remembered of locked tenants: all of it where nobody has written for them since, only their
+// settings where somebody has, and in place of those their rows where they have changed. What is being read anew stays.
+func (t *tx) remember(version int64, locked []lockedRow, rows []tenantRow, readAnew bool) error {
 	changed := make(map[string]*tenant, len(rows))
 	for i := range rows {
 		n, err := rows[i].tenant()
@@ -126,19 +146,25 @@ func (t *tx) remember(version int64, locked []lockedRow, rows []tenantRow) error
 		}
 		changed[n.row.ID] = n
 	}
-	alone := true
+	alone := !t.refused // after that, nothing is remembered that could show it
 	for _, row := range locked {
 		if t.number = row.Number; !t.store.sameServer(t, row.Server) {
 			return errAgain
 		}
 		n, known := t.claimed[row.Tenant]
+		if known && n.version != row.Previous {
+			if !readAnew {
+				n.forgetStanding()
+			}
+			alone = false
+		}
 		if now := changed[row.Tenant]; now != nil {
-			n, alone = now, alone && !known
+			n = now
 		}
 		if n == nil {
 			return fmt.Errorf("tenant %q has no row: %w", row.Tenant, store.ErrCorrupt)
 		}
-		n.version, n.server = version, t.server
+		n.version, n.server, n.settings = version, t.server, row.Settings
 		t.tenants[row.Tenant] = n
 	}
 	t.store.alone.Store(alone)
@@ -205,7 +231,8 @@ UPDATE usage_tenants
 SET name = $2,
     time_zone = $3,
     billing_day = $4,
-    contacts = $5::text::jsonb
+    contacts = $5::text::jsonb,
+    settings = version
 WHERE tenant = $1`
 
 // SetTenant implements store.Store.
@@ -233,13 +260,15 @@ func (s *Store) SetTenant(ctx context.Context, now time.Time, row store.Tenant) 
 
 const updateSuspended = `
 UPDATE usage_tenants
-SET suspended = $2
+SET suspended = $2,
+    settings = version
 WHERE tenant = $1`
 
 // Suspend implements store.Store.
 func (s *Store) Suspend(ctx context.Context, now time.Time, tenantID, reason string) error {
 	apply := func(t *tx) error {
-		t.tenants[tenantID].row.Suspended = reason
+		n := t.tenants[tenantID]
+		n.row.Suspended, n.settings = reason, n.version
 		_, err := t.ExecContext(ctx, updateSuspended, tenantID, reason)
 		return err
 	}
@@ -248,7 +277,8 @@ func (s *Store) Suspend(ctx context.Context, now time.Time, tenantID, reason str
 
 const updateQuota = `
 UPDATE usage_tenants
-SET quota = $2::text::jsonb
+SET quota = $2::text::jsonb,
+    settings = version
 WHERE tenant = $1`
 
 // SetQuota implements store.Store.
@@ -262,7 +292,7 @@ func (s *Store) SetQuota(ctx context.Context, now time.Time, quota store.Quota, 
 		if _, err := t.ExecContext(ctx, updateQuota, quota.TenantID, string(packed)); err != nil {
 			return err
 		}
-		n.quota = quota
+		n.quota, n.settings = quota, n.version
 		n.quota.Limits, n.quota.AlertPercents = slices.Clone(quota.Limits), slices.Clone(quota.AlertPercents)
 		if err := t.load(ctx, nil); err != nil {
 			return err

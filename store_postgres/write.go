@@ -30,7 +30,8 @@ var errOvertaken = errors.New("another has written since")
 // tx is a transaction that writes for some tenants. It comes in two forms.
 //
 // A full one locks the tenants' rows and gives them a new version, reads what is not remembered of them, decides, writes
-// and commits: three round trips, however much it writes.
+// and commits: three round trips, however much it writes. Where others are known to write for the same tenants, what they
+// may have changed is read along with the lock, and there are two.
 //
 // A quick one is a single statement. As long as a tenant has the version that this store gave it last, nobody else has
 // changed anything of it, so what the store remembers is right and decisions can be made before the server is asked. The
@@ -43,6 +44,8 @@ type tx struct {
 	// server is what the numbers of texts and models were read from. See Store.server.
 	server *string
 	quick  bool
+	// refused says that its quick form was sent, and has written nothing.
+	refused bool
 	// claimed are the tenants that no other transaction of this store works on meanwhile, and what is remembered of them.
 	claimed map[string]*tenant
 	// tenants are those of them that it has locked, or will: in a full transaction they exist.
@@ -85,6 +88,10 @@ type change struct {
 	quick bool
 	// prepare runs before the transaction, outside of it; it may be nil.
 	prepare func() error
+	// ask queues what a full transaction has to read whatever is remembered; it may be nil. If it is not, apply loads the
+	// standings, with the totals of instants.
+	ask      func(*tx)
+	instants map[string][]time.Time
 	// apply does it. It may run several times: what it leaves behind outside of the transaction is of its last run.
 	apply func(*tx) error
 }
@@ -186,13 +193,14 @@ func (t *tx) again() {
 	if t.changing {
 		clear(t.claimed)
 	}
+	t.refused = t.committing
 	t.quick, t.changing, t.committing, t.writes, t.witness, t.tenants = false, false, false, writes{}, witness{}, nil
 }
 
 // make runs the transaction. Until its end is sent, ctx ends it; the answer to that is waited for somewhat longer.
 func (t *tx) make(ctx context.Context, c *change) error {
 	defer t.rollback(ctx)
-	if err := t.lock(ctx, c.tenants, c.create); err != nil {
+	if err := t.lock(ctx, c); err != nil {
 		return err
 	}
 	if err := c.apply(t); err != nil {

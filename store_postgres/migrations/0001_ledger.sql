@@ -18,7 +18,8 @@ CREATE TABLE usage_tenants (
 	horizon     timestamptz,                 -- records before it were dropped; NULL when none were
 	created_at  timestamptz NOT NULL,
 	version     bigint      NOT NULL,        -- a random number of the last transaction that may have changed what a store
-	previous    bigint      NOT NULL         -- remembers, and of the one before: whether what another remembers is still so
+	previous    bigint      NOT NULL,        -- remembers, and of the one before: whether what another remembers is still so
+	settings    bigint      NOT NULL         -- the version under which the columns above were last changed
 ) WITH (fillfactor = 50);
 
 -- Texts that repeat from row to row (meters, rates, price versions, conditions) and the providers' models, under the
