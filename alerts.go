@@ -200,7 +200,7 @@ func (t *Tracker) markAlert(ctx context.Context, tenantID, id string, status Ale
 	}
 	row, err := t.store.MarkAlert(ctx, t.now(), tenantID, id, status)
 	if err != nil {
-		return Alert{}, err
+		return Alert{}, notFound(err, "alert", id, tenantID)
 	}
 	return alertOf(&row), nil
 }

@@ -128,7 +128,7 @@ func (l Limit) row(f *faults, field string) store.Limit {
 	case l.Max.IsNegative():
 		f.add(field+".Max", "is negative")
 	case !ok:
-		f.add(field+".Max", "is too large or too fine for its meter")
+		f.add(field+".Max", l.maxProblem())
 	}
 	row := store.Limit{
 		Provider: l.Provider, Model: l.Model, Meter: l.Meter, Per: l.window(), Max: units, Burst: l.Burst, Soft: l.Soft,
@@ -167,6 +167,17 @@ func (l Limit) maxUnits() (units int64, ok bool) {
 		return store.ScaledInt(l.Max.Mul(decimal.NewFromInt(PerMinute)), 0)
 	}
 	return store.ScaledInt(l.Max, 0)
+}
+
+// maxProblem says what Max may be. It does not look at how large it is: see maxUnits.
+func (l Limit) maxProblem() string {
+	switch l.Meter {
+	case Cost:
+		return "has more than 12 fraction digits or is more than 9223372.036854775807 dollars"
+	case Minutes:
+		return "is not of whole milliseconds or is more than an int64 of them"
+	}
+	return "is not of whole units or is more than an int64 of them"
 }
 
 func (l Limit) window() Window {

@@ -46,7 +46,7 @@ func (t *Tracker) Record(ctx context.Context, tenantID, id string) (Record, erro
 	}
 	row, err := t.store.Record(ctx, tenantID, id)
 	if err != nil {
-		return Record{}, err
+		return Record{}, notFound(err, "call", id, tenantID)
 	}
 	return recordOf(&row, parseConditions(row.Conditions)), nil
 }

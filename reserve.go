@@ -71,7 +71,7 @@ func (t *Tracker) Release(ctx context.Context, tenantID, reservationID string) e
 	}
 	err := t.store.Release(ctx, t.now(), tenantID, reservationID, refund)
 	t.standings.forget(tenantID)
-	return err
+	return notFound(err, "reservation", reservationID, tenantID)
 }
 
 // pendingHold is a hold on its way to the store.
