@@ -2,6 +2,7 @@ package storepostgres
 
 import (
 	"context"
+	"fmt"
 	"io/fs"
 	"strings"
 	"sync"
@@ -79,6 +80,10 @@ func TestOpen(t *testing.T) {
 		for _, schema := range []string{"Upper", "a b", "1", `a"; DROP TABLE x; --`, strings.Repeat("a", 64)} {
 			_, err := OpenConfig(t.Context(), Server.DSN(), Config{Schema: schema})
 			is(t, schema, err, store.ErrInvalid)
+		}
+		for _, cfg := range []Config{{BusyTimeout: -1}, {Connections: -1}} {
+			_, err := OpenConfig(t.Context(), Server.DSN(), cfg)
+			is(t, fmt.Sprintf("%+v", cfg), err, store.ErrInvalid)
 		}
 		_, err := New(t.Context(), nil)
 		is(t, "no pool", err, store.ErrInvalid)
