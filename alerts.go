@@ -25,11 +25,12 @@ type Alert struct {
 	Provider, Model string
 	Meter           Meter
 	Per             Window
-	// Max is the limit's maximum, and Used what had been used when the alert was raised.
+	// Max is the limit's maximum, and Used what had been used when the alert was raised, both in the unit of Limit.Max. Of
+	// AlertRateLimit, Used is what of the burst was taken. Both are zero for AlertUnpriced.
 	Max, Used decimal.Decimal
-	// Percent is the threshold.
+	// Percent is the threshold: 100 for AlertRateLimit, 0 for AlertUnpriced.
 	Percent int
-	// Period is the one that it was reached in.
+	// Period is the one that it was reached in: the tenant's day for AlertRateLimit, its month for AlertUnpriced.
 	Period Period
 	// Preexisting says that the usage was already there when the quota was set.
 	Preexisting bool

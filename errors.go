@@ -54,15 +54,16 @@ var (
 	ErrSuspended = errors.New("suspended")
 )
 
-// ConflictError names the call whose id is taken, and the first field that differs. It unwraps to ErrConflict.
+// ConflictError names the call whose id is taken (TenantID, ID), and the first field that differs (Field: "Model", "Lines").
+// Of a reservation Field is "ID". It unwraps to ErrConflict.
 type ConflictError = store.ConflictError
 
-// ReservationError says that a reservation can no longer be settled or released. It unwraps to ErrReservationSettled or
-// ErrReservationReleased.
+// ReservationError says that a reservation (TenantID, HoldID) can no longer be settled or released: RecordID is the ID of the
+// call that settled it, or empty. It unwraps to ErrReservationSettled or ErrReservationReleased.
 type ReservationError = store.HoldError
 
-// PrunedError says that a call or a period lies before the instant up to which Prune has dropped records. It unwraps to
-// ErrPruned.
+// PrunedError says that a call (TenantID, ID, At) lies before the Horizon up to which Prune has dropped records, or a part of
+// a day that a period needs, which begins At and has no ID. It unwraps to ErrPruned.
 type PrunedError = store.PrunedError
 
 // InvalidError names everything that is wrong with an input, not only what was found first. It unwraps to ErrInvalid.

@@ -37,11 +37,11 @@ type Quota struct {
 // Burst taken. Its alert is AlertRateLimit; AlertPercents are of no meaning to it.
 type Limit struct {
 	// Provider and Model narrow what is counted. Empty is all of them. A model counts its dated snapshots too:
-	// "gpt-4o" counts "gpt-4o-2024-08-06", which is the name that the provider returns for it. A
-	// name with a date counts, and holds, only calls and estimates of that very name; an alias of the price book is
-	// a name of its own.
+	// "gpt-4o" counts "gpt-4o-2024-08-06", which is the name that the provider returns for it. A name with a date counts, and
+	// holds, only calls and estimates of that very name; an alias of the price book is a name of its own.
 	Provider, Model string
-	// Meter is what is counted: any meter, or one of the sums Tokens, Minutes, Calls and Cost. Required.
+	// Meter is what is counted: any meter, or one of the sums Tokens, Minutes, Calls and Cost. Required. Meters of the host's
+	// own are not known before they are used, so a limit on a misspelt one is never reached.
 	Meter Meter
 	// Per is the window. Defaults to Month.
 	Per Window

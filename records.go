@@ -14,7 +14,8 @@ import (
 type RecordFilter struct {
 	TenantID string // required
 	// From and To bound At: [From, To). A zero time is no bound.
-	From, To              time.Time
+	From, To time.Time
+	// Provider, Model and User are compared as they were recorded: Model is the name that the provider returned, with its date.
 	Provider, Model, User string
 	// Status is an HTTP status.
 	Status int
