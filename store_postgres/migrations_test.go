@@ -2,6 +2,8 @@ package storepostgres
 
 import (
 	"context"
+	"database/sql"
+	"database/sql/driver"
 	"fmt"
 	"io/fs"
 	"strings"
@@ -87,6 +89,10 @@ func TestOpen(t *testing.T) {
 		}
 		_, err := New(t.Context(), nil)
 		is(t, "no pool", err, store.ErrInvalid)
+		db := sql.OpenDB(otherDriver{})
+		defer db.Close()
+		_, err = New(t.Context(), db)
+		is(t, "a pool of another driver", err, store.ErrInvalid)
 	})
 	t.Run("ends with its context while there is no server", func(t *testing.T) {
 		t.Parallel()
@@ -151,3 +157,14 @@ func TestMigrationsCanBeRead(t *testing.T) {
 	}
 	equal(t, "files", names, []string{"0001_ledger.sql"})
 }
+
+// otherDriver is a driver of database/sql that is not pgx. It connects, and that is all.
+type otherDriver struct{}
+
+func (otherDriver) Driver() driver.Driver { return nil }
+
+func (otherDriver) Connect(context.Context) (driver.Conn, error) { return otherConn{}, nil }
+
+type otherConn struct{ driver.Conn }
+
+func (otherConn) Close() error { return nil }
