@@ -16,8 +16,8 @@ import (
 	"github.com/acf68eca/usage/store"
 )
 
-// Alert says that a tenant reached a threshold of a limit, or used a model that has no price. It is raised once: for
-// each limit with its maximum, threshold and period, for each rate limit and day, or for each unpriced model and month.
+// Alert says that a tenant reached a threshold of a limit, or made a call that has no price. It is raised once: for each
+// limit with its maximum, threshold and period, for each rate limit and day, or for each model and month.
 type Alert struct {
 	TenantID, ID string
 	Kind         AlertKind
@@ -34,7 +34,7 @@ type Alert struct {
 	Period Period
 	// Preexisting says that the usage was already there when the quota was set.
 	Preexisting bool
-	// Reason says why a model has no price.
+	// Reason says why a call has no price, as its Record.Unpriced does.
 	Reason string
 	Status AlertStatus
 	// RaisedAt and the times of the states that were reached; zero for those that were not.
@@ -57,7 +57,8 @@ const (
 	// AlertRateLimit: a limit per minute or second refused a reservation, or was passed by calls that were logged without
 	// one. Once for each limit and day of the tenant; CheckQuota raises none.
 	AlertRateLimit = store.RateLimit
-	// AlertUnpriced: a model was used that has no price.
+	// AlertUnpriced: a call has no price, as Alert.Reason says: its model has none, or nobody knows what it used. Once for each
+	// provider, model and month, whatever the reasons of further calls are.
 	AlertUnpriced = store.Unpriced
 )
 
