@@ -33,9 +33,9 @@ type Config struct {
 	// QuotaMaxAge is how old the standing that CheckQuota answers from may be as to what other processes have written.
 	// Defaults to 1 second.
 	QuotaMaxAge time.Duration
-	// OnAlert is told of each alert that this tracker raises once, after its commit, by one goroutine that runs only while there are alerts to
-	// tell of. It may block or panic: calls go on, and the alert stays in the ledger as pending. Past 1,024 alerts that
-	// wait for it, further ones are only in the ledger. Defaults to nothing.
+	// OnAlert is told of each alert that this tracker raises once, after its commit, by one goroutine that runs only while
+	// there are alerts to tell of. It may block or panic: calls go on, and the alert stays in the ledger as pending. Past
+	// 1,024 alerts that wait for it, further ones are only in the ledger. Defaults to nothing.
 	OnAlert func(Alert)
 	// Logger is told what no caller can be: a panic of OnAlert, an alert that OnAlert was not told of. Defaults to
 	// slog.Default().
