@@ -16,8 +16,8 @@ import (
 	"github.com/acf68eca/usage/store"
 )
 
-// Alert says that a tenant reached a threshold of a limit, or used a model that has no price. It is raised once: for
-// each limit with its maximum, threshold and period, for each rate limit and day, or for each unpriced model and month.
+// Alert says that a tenant reached a threshold of a limit, or made a call that has no price. It is raised once: for each
+// limit with its maximum, threshold and period, for each rate limit and day, or for each model and month.
 type Alert struct {
 	TenantID, ID string
 	Kind         AlertKind
@@ -25,15 +25,16 @@ type Alert struct {
 	Provider, Model string
 	Meter           Meter
 	Per             Window
-	// Max is the limit's maximum, and Used what had been used when the alert was raised.
+	// Max is the limit's maximum, and Used what had been used when the alert was raised, both in the unit of Limit.Max. Of
+	// AlertRateLimit, Used is what of the burst was taken. Both are zero for AlertUnpriced.
 	Max, Used decimal.Decimal
-	// Percent is the threshold.
+	// Percent is the threshold: 100 for AlertRateLimit, 0 for AlertUnpriced.
 	Percent int
-	// Period is the one that it was reached in.
+	// Period is the one that it was reached in: the tenant's day for AlertRateLimit, its month for AlertUnpriced.
 	Period Period
 	// Preexisting says that the usage was already there when the quota was set.
 	Preexisting bool
-	// Reason says why a model has no price.
+	// Reason says why a call has no price, as its Record.Unpriced does.
 	Reason string
 	Status AlertStatus
 	// RaisedAt and the times of the states that were reached; zero for those that were not.
@@ -56,7 +57,8 @@ const (
 	// AlertRateLimit: a limit per minute or second refused a reservation, or was passed by calls that were logged without
 	// one. Once for each limit and day of the tenant; CheckQuota raises none.
 	AlertRateLimit = store.RateLimit
-	// AlertUnpriced: a model was used that has no price.
+	// AlertUnpriced: a call has no price, as Alert.Reason says: its model has none, or nobody knows what it used. Once for each
+	// provider, model and month, whatever the reasons of further calls are.
 	AlertUnpriced = store.Unpriced
 )
 
@@ -200,7 +202,7 @@ func (t *Tracker) markAlert(ctx context.Context, tenantID, id string, status Ale
 	}
 	row, err := t.store.MarkAlert(ctx, t.now(), tenantID, id, status)
 	if err != nil {
-		return Alert{}, err
+		return Alert{}, notFound(err, "alert", id, tenantID)
 	}
 	return alertOf(&row), nil
 }

@@ -54,15 +54,16 @@ var (
 	ErrSuspended = errors.New("suspended")
 )
 
-// ConflictError names the call whose id is taken, and the first field that differs. It unwraps to ErrConflict.
+// ConflictError names the call whose id is taken (TenantID, ID), and the first field that differs (Field: "Model", "Lines").
+// Of a reservation Field is "ID". It unwraps to ErrConflict.
 type ConflictError = store.ConflictError
 
-// ReservationError says that a reservation can no longer be settled or released. It unwraps to ErrReservationSettled or
-// ErrReservationReleased.
+// ReservationError says that a reservation (TenantID, HoldID) can no longer be settled or released: RecordID is the ID of the
+// call that settled it, or empty. It unwraps to ErrReservationSettled or ErrReservationReleased.
 type ReservationError = store.HoldError
 
-// PrunedError says that a call or a period lies before the instant up to which Prune has dropped records. It unwraps to
-// ErrPruned.
+// PrunedError says that a call (TenantID, ID, At) lies before the Horizon up to which Prune has dropped records, or a part of
+// a day that a period needs, which begins At and has no ID. It unwraps to ErrPruned.
 type PrunedError = store.PrunedError
 
 // InvalidError names everything that is wrong with an input, not only what was found first. It unwraps to ErrInvalid.
@@ -94,6 +95,14 @@ func (e *InvalidError) Error() string {
 // Unwrap returns ErrInvalid.
 func (e *InvalidError) Unwrap() error { return ErrInvalid }
 
+// notFound names what a store has not found. Any other error stays as it is.
+func notFound(err error, what, id, tenantID string) error {
+	if errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("%s %s of tenant %s: %w", what, quote(id), quote(tenantID), ErrNotFound)
+	}
+	return err
+}
+
 // QuotaError says which hard limit refuses a call, by what numbers, and when to come back: enough for a response with
 // the status 429 and Retry-After. It unwraps to ErrQuotaExceeded, or to ErrExceedsBurst when the call asks for more than a
 // rate limit ever gives at once.
@@ -109,9 +118,11 @@ type QuotaError struct {
 	// Period is the one whose room is used up. That of a rate is from now until all of its burst is there again.
 	Period Period
 	// ResetsAt is when there is room again: of a period, when the next one begins, in UTC; of a rate, when the refused call
-	// fits if nobody takes anything before. It is the zero time for ErrExceedsBurst.
+	// fits if nobody takes anything before. It is the zero time for ErrExceedsBurst. A call that asks for more than the
+	// whole limit of a period (Asked above Limit.Max) does not fit then either.
 	ResetsAt time.Time
-	// RetryAfter is how long that is from when the call was refused; zero for ErrExceedsBurst.
+	// RetryAfter is how long that is from when the call was refused; zero for ErrExceedsBurst. The header Retry-After has
+	// whole seconds: round up.
 	RetryAfter time.Duration
 }
 
@@ -124,6 +135,8 @@ func (e *QuotaError) Error() string {
 		return fmt.Sprintf("%s, at most %d at once", text, e.Limit.burst())
 	case e.Limit.Per.IsRate():
 		return fmt.Sprintf("%s; try again in %s", text, e.RetryAfter)
+	case e.Asked.GreaterThan(e.Limit.Max):
+		return text + ", which is more than the limit ever allows"
 	}
 	return text + "; resets at " + e.ResetsAt.UTC().Format(time.RFC3339)
 }

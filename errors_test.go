@@ -31,6 +31,14 @@ func TestErrorsUnwrapAndRead(t *testing.T) {
 			`tenant "acme": quota exceeded: openai "gpt-4" tokens: used 1020, held 0, asked 1, of 1000 a month; resets at 2026-03-31T18:30:00Z`,
 		},
 		{
+			&QuotaError{
+				TenantID: "acme", Limit: Limit{Meter: Cost, Max: decimal.NewFromInt(1)}, Asked: decimal.NewFromInt(2),
+				Period: Period{End: end}, ResetsAt: end,
+			},
+			[]error{ErrQuotaExceeded},
+			`tenant "acme": quota exceeded: cost: used 0, held 0, asked 2, of 1 a month, which is more than the limit ever allows`,
+		},
+		{
 			&SuspendedError{TenantID: "acme", Reason: "unpaid"},
 			[]error{ErrSuspended},
 			`tenant "acme": suspended: "unpaid"`,

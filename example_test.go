@@ -332,7 +332,8 @@ func ExampleLimit_rate() {
 		_, err := tracker.Reserve(ctx, worst)
 		var refusal *usage.QuotaError
 		if errors.As(err, &refusal) { // 429 Too Many Requests
-			fmt.Println("Retry-After:", refusal.RetryAfter, "remaining:", refusal.Remaining)
+			seconds := (refusal.RetryAfter + time.Second - 1) / time.Second // the header has whole ones
+			fmt.Printf("Retry-After: %d, remaining: %s\n", seconds, refusal.Remaining)
 			continue
 		}
 		fmt.Println("reserved", err == nil)
@@ -343,7 +344,7 @@ func ExampleLimit_rate() {
 	// Output:
 	// reserved true
 	// reserved true
-	// Retry-After: 1s remaining: 0
+	// Retry-After: 1, remaining: 0
 	// never fits: true
 }
 

@@ -37,11 +37,11 @@ type Quota struct {
 // Burst taken. Its alert is AlertRateLimit; AlertPercents are of no meaning to it.
 type Limit struct {
 	// Provider and Model narrow what is counted. Empty is all of them. A model counts its dated snapshots too:
-	// "gpt-4o" counts "gpt-4o-2024-08-06", which is the name that the provider returns for it. A
-	// name with a date counts, and holds, only calls and estimates of that very name; an alias of the price book is
-	// a name of its own.
+	// "gpt-4o" counts "gpt-4o-2024-08-06", which is the name that the provider returns for it. A name with a date counts, and
+	// holds, only calls and estimates of that very name; an alias of the price book is a name of its own.
 	Provider, Model string
-	// Meter is what is counted: any meter, or one of the sums Tokens, Minutes, Calls and Cost. Required.
+	// Meter is what is counted: any meter, or one of the sums Tokens, Minutes, Calls and Cost. Required. Meters of the host's
+	// own are not known before they are used, so a limit on a misspelt one is never reached.
 	Meter Meter
 	// Per is the window. Defaults to Month.
 	Per Window
@@ -128,7 +128,7 @@ func (l Limit) row(f *faults, field string) store.Limit {
 	case l.Max.IsNegative():
 		f.add(field+".Max", "is negative")
 	case !ok:
-		f.add(field+".Max", "is too large or too fine for its meter")
+		f.add(field+".Max", l.maxProblem())
 	}
 	row := store.Limit{
 		Provider: l.Provider, Model: l.Model, Meter: l.Meter, Per: l.window(), Max: units, Burst: l.Burst, Soft: l.Soft,
@@ -167,6 +167,17 @@ func (l Limit) maxUnits() (units int64, ok bool) {
 		return store.ScaledInt(l.Max.Mul(decimal.NewFromInt(PerMinute)), 0)
 	}
 	return store.ScaledInt(l.Max, 0)
+}
+
+// maxProblem says what Max may be. It does not look at how large it is: see maxUnits.
+func (l Limit) maxProblem() string {
+	switch l.Meter {
+	case Cost:
+		return "has more than 12 fraction digits or is more than 9223372.036854775807 dollars"
+	case Minutes:
+		return "is not of whole milliseconds or is more than an int64 of them"
+	}
+	return "is not of whole units or is more than an int64 of them"
 }
 
 func (l Limit) window() Window {

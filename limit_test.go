@@ -101,6 +101,21 @@ func TestQuotaFaults(t *testing.T) {
 	}
 }
 
+func TestAMaximumThatIsRefusedSaysWhatItMayBe(t *testing.T) {
+	t.Parallel()
+	for meter, want := range map[Meter]string{
+		Cost:       "Max has more than 12 fraction digits or is more than 9223372.036854775807 dollars",
+		Minutes:    "Max is not of whole milliseconds or is more than an int64 of them",
+		Tokens:     "Max is not of whole units or is more than an int64 of them",
+		Characters: "Max is not of whole units or is more than an int64 of them",
+	} {
+		_, err := Quota{TenantID: "a", Limits: []Limit{{Meter: meter, Max: decimal.RequireFromString("0.0000000000001")}}}.row()
+		if err == nil || err.Error() != "invalid: Limits[0]."+want {
+			t.Errorf("%s: %v, want %s", meter, err, want)
+		}
+	}
+}
+
 func TestHugeDecimalsAreRefusedAtOnce(t *testing.T) {
 	t.Parallel()
 	for _, most := range []decimal.Decimal{

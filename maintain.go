@@ -9,11 +9,12 @@ import (
 	"github.com/acf68eca/usage/store"
 )
 
-// Drift is a place where a tenant's totals are not the sum of its records.
+// Drift is a place where a tenant's totals are not the sum of its records. Its fields are those of store.Drift.
 type Drift = store.Drift
 
-// Verify adds up a tenant's records, and what those that were pruned counted for, and returns every difference to its totals and every record whose cost is not the
-// sum of its lines: none when all is well. It reads the whole ledger of the tenant, in one snapshot.
+// Verify adds up a tenant's records, and what those that were pruned counted for, and returns every difference to its totals
+// and every record whose cost is not the sum of its lines: none when all is well. It reads the whole ledger of the tenant, in
+// one snapshot. An unknown tenant has no drift.
 func (t *Tracker) Verify(ctx context.Context, tenantID string) ([]Drift, error) {
 	if err := checkTenant(tenantID); err != nil {
 		return nil, err
@@ -21,8 +22,8 @@ func (t *Tracker) Verify(ctx context.Context, tenantID string) ([]Drift, error) 
 	return t.store.Verify(ctx, tenantID)
 }
 
-// Rebuild makes a tenant's totals anew from its records and what pruned ones counted for, in one transaction. Totals are always right unless somebody
-// wrote to the database by other means; an unknown tenant has none.
+// Rebuild makes a tenant's totals anew from its records and what pruned ones counted for, in one transaction. Totals are
+// always right unless somebody wrote to the database by other means; an unknown tenant has none.
 func (t *Tracker) Rebuild(ctx context.Context, tenantID string) error {
 	if err := checkTenant(tenantID); err != nil {
 		return err

@@ -118,10 +118,10 @@ func (b *PriceBook) WithAlias(provider, alias, model string) (*PriceBook, error)
 	f.id("alias", alias)
 	f.model("alias", alias)
 	if b.models[key] != nil || strings.HasSuffix(alias, "*") {
-		f.add("alias", "is a listed model or pattern")
+		f.add("alias", quote(alias)+" is a listed model or pattern")
 	}
 	if _, ok := b.target(provider, model); !ok {
-		f.add("model", "is not a listed model")
+		f.add("model", quote(model)+" is not a listed model of the provider")
 	}
 	if err := f.err(); err != nil {
 		return nil, err

@@ -283,9 +283,9 @@ func TestPriceBookWithAlias(t *testing.T) {
 	t.Run("what is refused", func(t *testing.T) {
 		t.Parallel()
 		_, err := b.WithAlias(OpenAI, "gpt-4", "gpt-99")
-		wantPriceFaults(t, err, "alias is a listed model or pattern", "model is not a listed model")
+		wantPriceFaults(t, err, `alias "gpt-4" is a listed model or pattern`, `model "gpt-99" is not a listed model of the provider`)
 		_, err = b.WithAlias(OpenAI, "other", "prod-chat-eu")
-		wantPriceFaults(t, err, "model is not a listed model")
+		wantPriceFaults(t, err, `model "prod-chat-eu" is not a listed model of the provider`)
 	})
 }
 

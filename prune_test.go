@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -127,6 +128,9 @@ func TestUsageOfPartOfAPrunedDayIsRefused(t *testing.T) {
 		got, err := b.Usage(t.Context(), "acme", period(t, test.start, test.end))
 		if test.want == "" {
 			wantError(t, err, usage.ErrPruned)
+			if err != nil && !strings.HasPrefix(err.Error(), `a part of a day of tenant "acme" from 2026-05-1`) {
+				t.Errorf("%s to %s: %q says nothing of parts of days", test.start, test.end, err)
+			}
 			continue
 		}
 		if err != nil {

@@ -14,7 +14,8 @@ import (
 type RecordFilter struct {
 	TenantID string // required
 	// From and To bound At: [From, To). A zero time is no bound.
-	From, To              time.Time
+	From, To time.Time
+	// Provider, Model and User are compared as they were recorded: Model is the name that the provider returned, with its date.
 	Provider, Model, User string
 	// Status is an HTTP status.
 	Status int
@@ -46,7 +47,7 @@ func (t *Tracker) Record(ctx context.Context, tenantID, id string) (Record, erro
 	}
 	row, err := t.store.Record(ctx, tenantID, id)
 	if err != nil {
-		return Record{}, err
+		return Record{}, notFound(err, "call", id, tenantID)
 	}
 	return recordOf(&row, parseConditions(row.Conditions)), nil
 }

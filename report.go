@@ -237,8 +237,8 @@ func (t *Tracker) addRecords(ctx context.Context, sum map[modelKey]*store.Total,
 	return nil
 }
 
-// History returns a tenant's last months, the current one first, including those in which nothing was used. At most
-// 120.
+// History returns a tenant's last months, 1 to 120 of them, the current one first, including those in which nothing was
+// used.
 func (t *Tracker) History(ctx context.Context, tenantID string, months int) ([]Usage, error) {
 	const most = 12 * maxYears
 	var f faults

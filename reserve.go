@@ -26,9 +26,12 @@ type Reservation struct {
 // Reserve takes what a call may use at the worst from the tenant's limits, before the call is made. Used and held
 // together never pass a hard limit, and no rate gives more than it has, however many goroutines and processes reserve at
 // once. Suspension, limits and rates are decided in one step: a reservation that any of them refuses takes nothing of the
-// others. The errors are those of CheckQuota, but decided by what is in the store; a *UnpricedError when the estimate cannot be priced and a hard limit on cost applies, unless
-// Config.AllowUnpriced; a *ConflictError when the tenant has had a reservation of the estimate's ID; and a
-// *UnknownOutcomeError when ctx ends while the reservation is being committed: Release the ID in it, or let it expire.
+// others.
+//
+// The errors are those of CheckQuota, but decided by what is in the store; a *UnpricedError when the estimate cannot be
+// priced and a hard limit on cost applies, unless Config.AllowUnpriced; a *ConflictError when the tenant has had a
+// reservation of the estimate's ID; and a *UnknownOutcomeError when ctx ends while the reservation is being committed:
+// Release the ID in it, or let it expire.
 func (t *Tracker) Reserve(ctx context.Context, estimate Estimate) (*Reservation, error) {
 	asked, err := t.pendingHold(estimate)
 	if err != nil {
@@ -54,8 +57,8 @@ func (t *Tracker) Reserve(ctx context.Context, estimate Estimate) (*Reservation,
 }
 
 // Release frees the reservation, for a call that was not made. A rate gets back what it gave for it, as far as that has not
-// come back by itself meanwhile. Releasing again, or after it expired, does nothing;
-// after a call has settled it, it is a *ReservationError.
+// come back by itself meanwhile. Releasing again, or after it expired, does nothing; after a call has settled it, it is a
+// *ReservationError, which a deferred Release may ignore.
 func (r *Reservation) Release(ctx context.Context) error {
 	return r.tracker.Release(ctx, r.TenantID, r.ID)
 }
@@ -71,7 +74,7 @@ func (t *Tracker) Release(ctx context.Context, tenantID, reservationID string) e
 	}
 	err := t.store.Release(ctx, t.now(), tenantID, reservationID, refund)
 	t.standings.forget(tenantID)
-	return err
+	return notFound(err, "reservation", reservationID, tenantID)
 }
 
 // pendingHold is a hold on its way to the store.

@@ -37,7 +37,8 @@ type SmartfloCall struct {
 	// Latency is how long the call took, cut to microseconds. Zero is unknown.
 	Latency time.Duration
 	// Error is the text of a failure; a call that has one counts as failed. It is never refused: control characters are
-	// replaced, and what passes 1,024 bytes is cut. It is stored, so keep prompts and keys out of it.
+	// replaced, what looks like a key ("sk-…", "Bearer …") is masked, and what passes 1,024 bytes is cut. It is stored, so
+	// keep prompts and keys out of it.
 	Error string
 	// User is the host's name for who made the call, at most 255 bytes.
 	User string

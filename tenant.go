@@ -7,10 +7,12 @@ import (
 	"github.com/acf68eca/usage/store"
 )
 
-// Tenant is a customer of the host. Setting one replaces it, all but its suspension and CreatedAt.
+// Tenant is a customer of the host. Setting one replaces it, all but Suspended, Horizon and CreatedAt. Its fields are those of
+// store.Tenant: an ID, and what has defaults (Name, TimeZone, BillingDay from 1 to 31, Contacts).
 type Tenant = store.Tenant
 
-// Period is a half-open stretch of time [Start, End) in UTC: End belongs to the next period.
+// Period is a half-open stretch of time [Start, End) in UTC: End belongs to the next period. The
+// days and months of a tenant begin at midnight in its zone, which Start.In(zone) shows.
 type Period = store.Period
 
 const maxContacts = 16

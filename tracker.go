@@ -20,7 +20,7 @@ import (
 
 // Config sets what has a good default. The zero Config is ready for use.
 type Config struct {
-	// Prices is the price book. Defaults to DefaultPrices().
+	// Prices is the price book. It is not stored: each process is given its own. Defaults to DefaultPrices().
 	Prices *PriceBook
 	// Now is the clock. It must be safe for concurrent use when the tracker is. Defaults to the machine's clock: when that is
 	// set, it is followed within a millisecond.
@@ -34,9 +34,9 @@ type Config struct {
 	// QuotaMaxAge is how old the standing that CheckQuota answers from may be as to what other processes have written.
 	// Defaults to 1 second.
 	QuotaMaxAge time.Duration
-	// OnAlert is told of each alert once, after its commit, by one goroutine that runs only while there are alerts to
-	// tell of. It may block or panic: calls go on, and the alert stays in the ledger as pending. Past 1,024 alerts that
-	// wait for it, further ones are only in the ledger. Defaults to nothing.
+	// OnAlert is told of each alert that this tracker raises once, after its commit, by one goroutine that runs only while
+	// there are alerts to tell of. It may block or panic: calls go on, and the alert stays in the ledger as pending. Past
+	// 1,024 alerts that wait for it, further ones are only in the ledger. Defaults to nothing.
 	OnAlert func(Alert)
 	// Logger is told what no caller can be: a panic of OnAlert, an alert that OnAlert was not told of. Defaults to
 	// slog.Default().
@@ -127,9 +127,9 @@ func New(st store.Store, cfg Config) (*Tracker, error) {
 	return t, nil
 }
 
-// SetPrices replaces the price book for calls that are logged from now on, of tenants that have none of their own.
-// Calls that are in the ledger keep their price; Reprice prices those that have none. It returns an *InvalidError when
-// book is nil.
+// SetPrices replaces the price book for calls that are logged from now on, of tenants that have none of their own, in this
+// process: books are not stored, so give them to each process, each time it starts. Calls that are in the ledger keep their
+// price; Reprice prices those that have none. It returns an *InvalidError when book is nil.
 func (t *Tracker) SetPrices(book *PriceBook) error {
 	if book == nil {
 		return &InvalidError{Faults: []Fault{{Field: "book", Problem: "is nil"}}}
@@ -138,7 +138,8 @@ func (t *Tracker) SetPrices(book *PriceBook) error {
 	return nil
 }
 
-// SetTenantPrices gives one tenant a price book of its own, in this process; nil takes it away again.
+// SetTenantPrices gives one tenant a price book of its own, in this process as SetPrices does; nil takes it away again. The
+// tenant need not exist. It returns an *InvalidError when tenantID cannot be one.
 func (t *Tracker) SetTenantPrices(tenantID string, book *PriceBook) error {
 	var f faults
 	f.id("tenantID", tenantID)

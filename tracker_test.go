@@ -396,6 +396,28 @@ func TestACallOfAnEndedContextIsNotWritten(t *testing.T) {
 	wantError(t, err, usage.ErrNotFound)
 }
 
+func TestWhatWasNotFoundIsNamed(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, usage.Config{})
+	ctx := t.Context()
+	b.log(t, request("acme", "1", 1)) // a tenant that exists and has other things
+	_, tenant := b.Tenant(ctx, "globex")
+	_, call := b.Record(ctx, "acme", "x")
+	_, alert := b.ResolveAlert(ctx, "acme", "x")
+	for want, err := range map[string]error{
+		`tenant "globex": not found`:                    tenant,
+		`call "x" of tenant "acme": not found`:          call,
+		`alert "x" of tenant "acme": not found`:         alert,
+		`reservation "x" of tenant "acme": not found`:   b.Release(ctx, "acme", "x"),
+		`reservation "1" of tenant "nobody": not found`: b.Release(ctx, "nobody", "1"),
+	} {
+		wantError(t, err, usage.ErrNotFound)
+		if err != nil && err.Error() != want {
+			t.Errorf("got %q, want %q", err, want)
+		}
+	}
+}
+
 func TestAClosedStoreSaysSo(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, usage.Config{})

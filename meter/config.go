@@ -60,7 +60,8 @@ type Config struct {
 	// Logger is told of calls that could not be recorded, of calls without a tenant, and once of each host whose requests
 	// look like those of a known API and are not metered. Defaults to slog.Default().
 	Logger *slog.Logger
-	// Now is the clock. It must be safe for concurrent use. Defaults to time.Now.
+	// Now is the clock that calls are timed by. It must be safe for concurrent use. Defaults to time.Now: a test that gives the
+	// tracker a clock gives it here too.
 	Now func() time.Time
 }
 

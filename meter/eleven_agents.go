@@ -106,10 +106,10 @@ func ParseElevenLabsConversation(body io.Reader) (usage.ElevenLabsCall, error) {
 	return c.call, nil
 }
 
-// CharacterStats reads GET /v1/usage/character-stats, which ElevenLabs has deprecated: how much of its metric each label
+// ParseCharacterStats reads GET /v1/usage/character-stats, which ElevenLabs has deprecated: how much of its metric each label
 // had, all intervals together. It is a report and is not logged: the calls in it are. Fractions are possible. The error
 // wraps ErrMalformed.
-func CharacterStats(body []byte) (map[string]decimal.Decimal, error) {
+func ParseCharacterStats(body []byte) (map[string]decimal.Decimal, error) {
 	var stats struct {
 		Usage map[string][]exactNumber `json:"usage"`
 	}

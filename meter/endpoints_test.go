@@ -363,7 +363,7 @@ func TestParseElevenLabsConversation(t *testing.T) {
 func TestReports(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{"", "[]", `{"usage":{"a":[1e50000000]}}`, `{"usage":{"a":["x"]}}`, `{"usage":{}} x`} {
-		if _, err := meter.CharacterStats([]byte(body)); !errors.Is(err, meter.ErrMalformed) {
+		if _, err := meter.ParseCharacterStats([]byte(body)); !errors.Is(err, meter.ErrMalformed) {
 			t.Errorf("%s: %v", body, err)
 		}
 	}

@@ -539,7 +539,7 @@ func (r *runner) report() {
 	r.t.Helper()
 	r.equal("outcome", "not_billable_report", r.c.Expect.Outcome)
 	file, got := r.read(r.c.File), map[string]string{}
-	if stats, err := meter.CharacterStats(file); err == nil && len(stats) > 0 {
+	if stats, err := meter.ParseCharacterStats(file); err == nil && len(stats) > 0 {
 		for label, n := range stats {
 			got[label] = n.String()
 		}

@@ -51,7 +51,7 @@ func (t *Transport) flight(req *http.Request, r route, e endpoint) *flight {
 func (t *Transport) begin(req *http.Request, r route, e endpoint) (*flight, error) {
 	f := t.flight(req, r, e)
 	if f.tenant == "" {
-		return nil, fmt.Errorf("%w: %s %s", ErrNoTenant, req.Method, req.URL.Path)
+		return nil, fmt.Errorf("%w: %s %s (usage.WithTenant says whose it is, or Config.TenantID)", ErrNoTenant, req.Method, req.URL.Path)
 	}
 	if err := f.prepare(req); err != nil {
 		return nil, err

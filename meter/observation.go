@@ -13,7 +13,8 @@ import (
 // Why nobody knows what a call used, as it stands in Record.Unpriced. The words stay the same, so that hosts can group
 // by them; those of UsageInvalid are followed by what is wrong.
 const (
-	// UsageMissing: the response is whole and says nothing of its usage.
+	// UsageMissing: the response is whole and says nothing of its usage, as a streamed chat completion does unless it was
+	// asked for it: see Config.AskForUsage.
 	UsageMissing = "the response reports no usage"
 	// UsageCut: the response broke off before its usage.
 	UsageCut = "the response was cut before its usage"

@@ -163,7 +163,7 @@ func FuzzSmartfloPage(f *testing.F) {
 func FuzzReports(f *testing.F) {
 	addFixtures(f, "elevenlabs", func(body []byte) { f.Add(body) })
 	f.Fuzz(func(t *testing.T, body []byte) {
-		_, _ = meter.CharacterStats(body)
+		_, _ = meter.ParseCharacterStats(body)
 		if s, err := meter.ParseSubscription(body); err == nil && (s.CharacterCount < 0 || s.CharacterLimit < 0) {
 			t.Errorf("%+v", s)
 		}

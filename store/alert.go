@@ -93,7 +93,7 @@ const (
 	CostWarning AlertKind = "cost_warning"
 	// RateLimit: a rate limit refused a call.
 	RateLimit AlertKind = "rate_limit"
-	// Unpriced: a model was used that has no price. Once for each provider, model and month.
+	// Unpriced: a call has no price. Once for each provider, model and month.
 	Unpriced AlertKind = "unpriced"
 )
 

@@ -93,7 +93,7 @@ func (e *HoldError) Unwrap() error {
 type PrunedError struct {
 	// ID is the call's; it is empty when a period was asked about.
 	TenantID, ID string
-	// At is when the call happened, or the period began.
+	// At is when the call happened, or the part of a day that was asked about began.
 	At time.Time
 	// Horizon is the instant before which records were dropped.
 	Horizon time.Time
@@ -101,12 +101,12 @@ type PrunedError struct {
 
 // Error names the call, its time and the horizon.
 func (e *PrunedError) Error() string {
-	what := "a period"
-	if e.ID != "" {
-		what = fmt.Sprintf("call %q", e.ID)
+	at, horizon := e.At.UTC().Format(time.RFC3339Nano), e.Horizon.UTC().Format(time.RFC3339Nano)
+	if e.ID == "" {
+		return fmt.Sprintf("a part of a day of tenant %q from %s is %s, %s: only whole days can be had there",
+			e.TenantID, at, ErrPruned.Error(), horizon)
 	}
-	return fmt.Sprintf("%s of tenant %q at %s is %s, %s", what, e.TenantID, e.At.UTC().Format(time.RFC3339Nano), ErrPruned.Error(),
-		e.Horizon.UTC().Format(time.RFC3339Nano))
+	return fmt.Sprintf("call %q of tenant %q at %s is %s, %s", e.ID, e.TenantID, at, ErrPruned.Error(), horizon)
 }
 
 // Unwrap returns ErrPruned.

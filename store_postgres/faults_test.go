@@ -267,13 +267,13 @@ func TestFaults(t *testing.T) {
 // TestTerminated ends the store's own session in the middle of its transaction, when all is written but the commit.
 func TestTerminated(t *testing.T) {
 	t.Parallel()
-	for _, alone := range []bool{true, false} {
+	for i, alone := range []bool{true, false} {
 		t.Run(fmt.Sprintf("quick transaction: %v", alone), func(t *testing.T) {
 			t.Parallel()
 			dsn, schema := Schema(t)
 			h, admin := openStore(t, dsn, Config{Schema: schema}), foreign(t, dsn, schema)
 			h.add(call(acme, "before", noon(), 1))
-			const lock = 7245103
+			lock := 7245103 + i // the two share a database, and whoever waits is ended
 			exec(t, admin, fmt.Sprintf(`CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
 				$$ BEGIN PERFORM pg_advisory_xact_lock(%d); RETURN NULL; END $$`, lock),
 				"CREATE TRIGGER wait AFTER INSERT ON usage_keys FOR EACH STATEMENT EXECUTE FUNCTION wait()")

@@ -40,6 +40,11 @@ func Migrations() fs.FS {
 // together with the note that it ran, and first takes the lock, so the second fails whole (a table exists already),
 // looks again and finds it done.
 func (s *Store) migrate(ctx context.Context) error {
+	// A pool of another driver would get through the migrations and fail at the first call.
+	connects := func() error { return s.onSession(ctx, func(*session) error { return nil }) }
+	if err := s.retry(ctx, connects, transient); err != nil {
+		return err
+	}
 	if err := s.createSchema(ctx); err != nil {
 		return err
 	}

@@ -2,6 +2,9 @@ package storepostgres
 
 import (
 	"context"
+	"database/sql"
+	"database/sql/driver"
+	"fmt"
 	"io/fs"
 	"strings"
 	"sync"
@@ -80,8 +83,16 @@ func TestOpen(t *testing.T) {
 			_, err := OpenConfig(t.Context(), Server.DSN(), Config{Schema: schema})
 			is(t, schema, err, store.ErrInvalid)
 		}
+		for _, cfg := range []Config{{BusyTimeout: -1}, {Connections: -1}} {
+			_, err := OpenConfig(t.Context(), Server.DSN(), cfg)
+			is(t, fmt.Sprintf("%+v", cfg), err, store.ErrInvalid)
+		}
 		_, err := New(t.Context(), nil)
 		is(t, "no pool", err, store.ErrInvalid)
+		db := sql.OpenDB(otherDriver{})
+		defer db.Close()
+		_, err = New(t.Context(), db)
+		is(t, "a pool of another driver", err, store.ErrInvalid)
 	})
 	t.Run("ends with its context while there is no server", func(t *testing.T) {
 		t.Parallel()
@@ -146,3 +157,14 @@ func TestMigrationsCanBeRead(t *testing.T) {
 	}
 	equal(t, "files", names, []string{"0001_ledger.sql"})
 }
+
+// otherDriver is a driver of database/sql that is not pgx. It connects, and that is all.
+type otherDriver struct{}
+
+func (otherDriver) Driver() driver.Driver { return nil }
+
+func (otherDriver) Connect(context.Context) (driver.Conn, error) { return otherConn{}, nil }
+
+type otherConn struct{ driver.Conn }
+
+func (otherConn) Close() error { return nil }

@@ -82,19 +82,21 @@ type Config struct {
 // default_query_exec_mode=cache_statement in the DSN has the server keep them prepared, which makes lone calls faster.
 //
 // It returns store.ErrInvalid for a DSN that cannot be read, store.ErrSchema when the schema is newer than this version
-// knows, and store.ErrUnavailable when the server cannot be reached for Config.BusyTimeout.
+// knows, store.ErrUnavailable when the server refuses the connection or cannot be reached for Config.BusyTimeout, and
+// store.ErrReadOnly when the role may not make the tables: it needs CREATE on the schema, or on the database for a schema that
+// does not exist. PostgreSQL 15 and later give that on "public" to the database's owner alone.
 func Open(ctx context.Context, dsn string) (*Store, error) {
 	return OpenConfig(ctx, dsn, Config{})
 }
 
-// OpenConfig is Open with a Config.
+// OpenConfig is Open with a Config, of which no number may be negative (store.ErrInvalid).
 func OpenConfig(ctx context.Context, dsn string, cfg Config) (*Store, error) {
-	if cfg.Connections <= 0 {
-		cfg.Connections = 16
-	}
 	connection, err := parse(dsn)
-	if err != nil {
+	if err := errors.Join(err, cfg.check()); err != nil {
 		return nil, wrap("open", err)
+	}
+	if cfg.Connections == 0 {
+		cfg.Connections = 16
 	}
 	db := stdlib.OpenDB(*connection)
 	db.SetMaxOpenConns(cfg.Connections)
@@ -115,10 +117,13 @@ func New(ctx context.Context, db *sql.DB) (*Store, error) {
 	return NewConfig(ctx, db, Config{})
 }
 
-// NewConfig is New with a Config.
+// NewConfig is New with a Config, of which no number may be negative (store.ErrInvalid).
 func NewConfig(ctx context.Context, db *sql.DB, cfg Config) (*Store, error) {
 	if db == nil {
 		return nil, wrap("open", fmt.Errorf("the pool is nil: %w", store.ErrInvalid))
+	}
+	if err := cfg.check(); err != nil {
+		return nil, wrap("open", err)
 	}
 	s, err := open(ctx, db, cfg)
 	if err != nil {
@@ -127,12 +132,23 @@ func NewConfig(ctx context.Context, db *sql.DB, cfg Config) (*Store, error) {
 	return s, nil
 }
 
-func open(ctx context.Context, db *sql.DB, cfg Config) (*Store, error) {
-	if cfg.BusyTimeout <= 0 {
-		cfg.BusyTimeout = 10 * time.Second
+func (c Config) check() error {
+	var faults []error
+	if !isSchema(c.Schema) {
+		faults = append(faults, fmt.Errorf("%w: Config.Schema %q is not made of lower-case letters, digits and '_'", store.ErrInvalid, c.Schema))
 	}
-	if !isSchema(cfg.Schema) {
-		return nil, fmt.Errorf("schema %q is not made of lower-case letters, digits and '_': %w", cfg.Schema, store.ErrInvalid)
+	if c.BusyTimeout < 0 {
+		faults = append(faults, fmt.Errorf("%w: Config.BusyTimeout is negative", store.ErrInvalid))
+	}
+	if c.Connections < 0 {
+		faults = append(faults, fmt.Errorf("%w: Config.Connections is negative", store.ErrInvalid))
+	}
+	return errors.Join(faults...)
+}
+
+func open(ctx context.Context, db *sql.DB, cfg Config) (*Store, error) {
+	if cfg.BusyTimeout == 0 {
+		cfg.BusyTimeout = 10 * time.Second
 	}
 	s := &Store{
 		db: sqlx.NewDb(db, "pgx"), names: names{cfg.Schema, new(sync.Map)}, busyTimeout: cfg.BusyTimeout,

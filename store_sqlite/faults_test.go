@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -429,6 +431,28 @@ func TestOpenRefusesWhatDoesNotLast(t *testing.T) {
 		s, err := Open(t.Context(), path)
 		if !errors.Is(err, store.ErrInvalid) {
 			t.Errorf("open %q: %v", path, err)
+		}
+		if s != nil {
+			s.Close()
+		}
+	}
+}
+
+func TestOpenNamesWhatItCannotOpen(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "missing", "usage.db")
+	_, err := Open(t.Context(), path)
+	if !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), strconv.Quote(path)) {
+		t.Errorf("error %v, want ErrUnavailable with %q", err, path)
+	}
+}
+
+func TestOpenRefusesNegativeNumbers(t *testing.T) {
+	t.Parallel()
+	for field, cfg := range map[string]Config{"BusyTimeout": {BusyTimeout: -1}, "Readers": {Readers: -1}} {
+		s, err := OpenConfig(t.Context(), ":memory:", cfg)
+		if !errors.Is(err, store.ErrInvalid) || !strings.Contains(err.Error(), "Config."+field+" is negative") {
+			t.Errorf("%s: %v", field, err)
 		}
 		if s != nil {
 			s.Close()

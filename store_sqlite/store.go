@@ -1,12 +1,25 @@
 // Package storesqlite keeps the ledger in one SQLite file. It needs no service and no cgo.
 //
-// Every commit is synced to disk before a method returns. Any number of goroutines and processes may use one file;
-// its folder must be on a local disk, for SQLite's locks do not hold over network file systems.
+// Every commit is synced to disk before a method returns, unless Config.SynchronousNormal says otherwise. Any number of
+// goroutines and processes may use one file; its folder must be on a local disk, for SQLite's locks do not hold over network
+// file systems.
+//
+// # Errors
+//
+// What is returned, by SQLite's result code and never by a message:
+//
+//   - retryable, nothing was written: store.ErrBusy (another process wrote for longer than Config.BusyTimeout) and
+//     store.ErrUnavailable (the file cannot be opened or read, no memory);
+//   - ambiguous: store.ErrUnknownOutcome, when the log could not be synced at the commit. The same ids may be sent again;
+//   - full: store.ErrFull, when the disk is;
+//   - permanent: store.ErrReadOnly (a file or folder without the right to write), store.ErrCorrupt, store.ErrSchema,
+//     store.ErrInvalid.
 package storesqlite
 
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"net/url"
 	"path/filepath"
@@ -61,29 +74,42 @@ type Config struct {
 // Open opens the database at a path, and makes it when it does not exist; the folder must. ":memory:" is a database
 // of its own that lives as long as the Store, for tests. A "file:" URI is handed to SQLite, with its parameters.
 //
-// Open brings the schema up to date. It returns store.ErrSchema when the schema is newer than this version knows, and
-// store.ErrCorrupt when the file is no database.
+// Open brings the schema up to date. It returns store.ErrSchema when the schema is newer than this version knows,
+// store.ErrCorrupt when the file is no database, store.ErrUnavailable when it cannot be opened, as in a folder that does not
+// exist, and store.ErrInvalid for a path of no lasting database ("", "file::memory:"): what is logged there would be gone.
 func Open(ctx context.Context, path string) (*Store, error) {
 	return OpenConfig(ctx, path, Config{})
 }
 
-// OpenConfig is Open with a Config.
+// OpenConfig is Open with a Config, of which no number may be negative (store.ErrInvalid).
 func OpenConfig(ctx context.Context, path string, cfg Config) (*Store, error) {
-	if cfg.BusyTimeout <= 0 {
+	op := "open " + strconv.Quote(path)
+	if err := errors.Join(checkPath(path), cfg.check()); err != nil {
+		return nil, wrap(op, err)
+	}
+	if cfg.BusyTimeout == 0 {
 		cfg.BusyTimeout = 10 * time.Second
 	}
-	if cfg.Readers <= 0 {
+	if cfg.Readers == 0 {
 		cfg.Readers = 4
-	}
-	if err := checkPath(path); err != nil {
-		return nil, wrap("open", err)
 	}
 	s := &Store{cache: newCache(), busyTimeout: cfg.BusyTimeout, fileAt: fileAt}
 	if err := s.open(ctx, path, cfg); err != nil {
 		s.Close() //nolint:errcheck // the first error is the one to tell
-		return nil, wrap("open", err)
+		return nil, wrap(op, err)
 	}
 	return s, nil
+}
+
+func (c Config) check() error {
+	var faults []error
+	if c.BusyTimeout < 0 {
+		faults = append(faults, fmt.Errorf("%w: Config.BusyTimeout is negative", store.ErrInvalid))
+	}
+	if c.Readers < 0 {
+		faults = append(faults, fmt.Errorf("%w: Config.Readers is negative", store.ErrInvalid))
+	}
+	return errors.Join(faults...)
 }
 
 func (s *Store) open(ctx context.Context, path string, cfg Config) (err error) {
@@ -123,7 +149,7 @@ func connect(ctx context.Context, dsn string, connections int) (*sqlx.DB, error)
 func checkPath(path string) error {
 	memory := strings.HasPrefix(path, "file:") && (strings.Contains(path, ":memory:") || strings.Contains(path, "mode=memory"))
 	if path == "" || path == "file:" || memory {
-		return fmt.Errorf("path %q is of no lasting database (\":memory:\" is one for tests): %w", path, store.ErrInvalid)
+		return fmt.Errorf("%w: the path is of no lasting database (\":memory:\" is one for tests)", store.ErrInvalid)
 	}
 	return nil
 }
