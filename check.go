@@ -22,6 +22,9 @@ import (
 // A hard limit refuses when what is used and held leaves no room for what the estimate asks, and when it leaves no
 // room at all, whatever is asked; what just fits is let through. A rate lets through what asks nothing of it. Soft limits
 // refuse nothing.
+//
+// Other errors are a *InvalidError for an estimate that breaks a rule, a *QuotaError that is ErrExceedsBurst for more than a
+// rate ever gives at once, and those of the store where it is asked.
 func (t *Tracker) CheckQuota(ctx context.Context, estimate Estimate) error {
 	var buffer fieldLines
 	var own namedModel

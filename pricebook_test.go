@@ -371,7 +371,7 @@ func TestPriceBookWithRefuses(t *testing.T) {
 			"prices[1].Model has a '*' that is not at its end", "prices[1].Meter is not 1 to 64 lower-case letters, digits or '_'",
 			"prices[1].AboveInputTokens is negative", "prices[1].Source has a control character", "prices[1].From is not before Until",
 			"prices[1].Currency is not three upper-case letters", "prices[1].Per is none of 1, 1000 and 1000000", "prices[1].RoundUpTo is negative",
-			"prices[5].Per is not a whole number of seconds in milliseconds", "prices[5].RoundUpTo is not a whole number of seconds in milliseconds",
+			"prices[5].Per is not a whole number of seconds: it is in milliseconds, as PerSecond and PerMinute are", "prices[5].RoundUpTo is not a whole number of seconds: it is in milliseconds, as PerSecond and PerMinute are",
 			`prices[6].Conditions[""] is not named by 1 to 64 lower-case letters, digits or '_'`,
 			`prices[6].Conditions["Batch"] is not named by 1 to 64 lower-case letters, digits or '_'`,
 			`prices[6].Conditions["batch"] is not "true"`, `prices[6].Conditions["plan"] is missing`, `prices[6].Conditions["size"] has a ';' or '='`,

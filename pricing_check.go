@@ -127,7 +127,7 @@ func (p *Price) checkUnits(f *faults, field string) {
 	case p.Per <= 0:
 		f.add(field+".Per", "is not positive")
 	case isTime(p.Meter) && p.Per%PerSecond != 0:
-		f.add(field+".Per", "is not a whole number of seconds in milliseconds")
+		f.add(field+".Per", "is not a whole number of seconds: it is in milliseconds, as PerSecond and PerMinute are")
 	case !isTime(p.Meter) && p.Per != PerUnit && p.Per != PerThousand && p.Per != PerMillion:
 		f.add(field+".Per", "is none of 1, 1000 and 1000000")
 	}
@@ -135,7 +135,7 @@ func (p *Price) checkUnits(f *faults, field string) {
 	case p.RoundUpTo < 0:
 		f.add(field+".RoundUpTo", "is negative")
 	case isTime(p.Meter) && p.RoundUpTo%PerSecond != 0:
-		f.add(field+".RoundUpTo", "is not a whole number of seconds in milliseconds")
+		f.add(field+".RoundUpTo", "is not a whole number of seconds: it is in milliseconds, as PerSecond and PerMinute are")
 	}
 }
 

@@ -1,5 +1,6 @@
 // Package pack keeps the lines of a record and the sums of a total in few bytes: they make up most of a row, and the
-// stores keep them alike, as they do the texts of rates and arrivals. All numbers are unsigned varints; a meter and a rate are numbers of a store's dictionary of texts.
+// stores keep them alike, as they do the texts of rates and arrivals. All numbers are unsigned varints; a meter and a rate are
+// numbers of a store's dictionary of texts.
 //
 //	lines:  (meter, quantity, rate<<1 | unbilled, cost)…
 //	meters: (meter, quantity, cost)…
