@@ -53,8 +53,9 @@ type Repriced struct {
 // own, such as a total that would overflow, stays unpriced and does not keep the others from their price; the error
 // then names each of them.
 func (t *Tracker) Reprice(ctx context.Context, filter RepriceFilter) (done Repriced, err error) {
-	query, err := RecordFilter{TenantID: filter.TenantID, From: filter.From, To: filter.To, Unpriced: true}.query()
-	if err != nil {
+	var f faults
+	query := RecordFilter{TenantID: filter.TenantID, From: filter.From, To: filter.To, Unpriced: true}.query(&f)
+	if err := f.err(); err != nil {
 		return done, err
 	}
 	query.Limit = maxPage
