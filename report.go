@@ -174,9 +174,9 @@ func (t *Tracker) usage(ctx context.Context, tenant *store.Tenant, calendar stor
 	if err != nil {
 		return nil, err
 	}
-	sums := make([]*store.Total, len(totals))
+	sums := make([]*store.Total, 0, len(totals))
 	for i := range totals {
-		sums[i] = &totals[i]
+		sums = append(sums, &totals[i])
 	}
 	for _, part := range []Period{{Start: period.Start, End: days.Start}, {Start: days.End, End: period.End}} {
 		if !part.Start.Before(part.End) {
