@@ -88,6 +88,7 @@ func (t *Tracker) repriced(done *Repriced, outcomes []store.Outcome) (refused []
 		o := &outcomes[i]
 		t.alerts.add(o.Alerts)
 		switch {
+		case errors.Is(o.Err, ErrNotFound): // it was pruned meanwhile
 		case o.Err != nil:
 			done.Unpriced++
 			refused = append(refused, fmt.Errorf("reprice call %s of tenant %s: %w", quote(o.Record.ID), quote(o.Record.TenantID), o.Err))
