@@ -77,6 +77,30 @@ func TestANewMaximumStartsAfresh(t *testing.T) {
 	equal(t, "the same quota again", want, b.raised(t))
 }
 
+func TestManyThresholdsAreEachAlertedOnce(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, usage.Config{})
+	quota := usage.Quota{TenantID: "acme", AlertPercents: []int{50, 80, 100}}
+	for i := range 20 {
+		quota.Limits = append(quota.Limits, usage.Limit{Meter: usage.Requests, Provider: fmt.Sprint("api", i), Max: usd("10")})
+	}
+	b.quota(t, quota)
+	for i := range 20 {
+		for n := range 2 {
+			call := request("acme", fmt.Sprint(i, "-", n), 8)
+			call.Provider = fmt.Sprint("api", i)
+			b.log(t, call)
+		}
+	}
+	count := make(map[int]int)
+	for _, a := range b.alerts(t, usage.AlertFilter{TenantID: "acme"}) {
+		if a.Kind != usage.AlertUnpriced {
+			count[a.Percent]++
+		}
+	}
+	equal(t, "alerts by percent", map[int]int{50: 20, 80: 20, 100: 20}, count)
+}
+
 func TestALateCallIntoAClosedPeriodReachesNoThreshold(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, usage.Config{})

@@ -140,19 +140,21 @@ func (l Limit) row(f *faults, field string) store.Limit {
 // checkRate keeps a rate within what its arithmetic holds, and bursts to rates.
 func checkRate(f *faults, field string, l *store.Limit) {
 	switch {
-	case l.Burst < 0:
-		f.add(field+".Burst", "is negative")
 	case !l.Per.IsRate():
-		if l.Burst != 0 {
-			f.add(field+".Burst", "is of no use per "+string(l.Per)+": only a limit per minute or second has one")
-		}
 	case l.Meter == Cost || l.Meter == Minutes:
 		f.add(field+".Meter", quote(string(l.Meter))+" is not counted per "+string(l.Per)+", but per month or day")
 	case l.Max > maxRate:
 		f.add(field+".Max", "is more than 1e10 per "+string(l.Per))
+	}
+	switch {
+	case l.Burst == 0:
+	case l.Burst < 0:
+		f.add(field+".Burst", "is negative")
+	case !l.Per.IsRate():
+		f.add(field+".Burst", "is of no use per "+string(l.Per)+": only a limit per minute or second has one")
 	case l.Burst > maxRate:
 		f.add(field+".Burst", "is more than 1e10")
-	case l.Burst > 0 && l.Burst > l.Max*(maxDrain.Microseconds()/rateOf(l).window): // at most 3e17
+	case l.Max <= maxRate && l.Burst > l.Max*(maxDrain.Microseconds()/rateOf(l).window): // at most 3e17
 		f.add(field+".Burst", "is more than comes back in 366 days")
 	}
 }

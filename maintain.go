@@ -54,8 +54,9 @@ type Repriced struct {
 // own, such as a total that would overflow, stays unpriced and does not keep the others from their price; the error
 // then names each of them.
 func (t *Tracker) Reprice(ctx context.Context, filter RepriceFilter) (done Repriced, err error) {
-	query, err := RecordFilter{TenantID: filter.TenantID, From: filter.From, To: filter.To, Unpriced: true}.query()
-	if err != nil {
+	var f faults
+	query := RecordFilter{TenantID: filter.TenantID, From: filter.From, To: filter.To, Unpriced: true}.query(&f)
+	if err := f.err(); err != nil {
 		return done, err
 	}
 	query.Limit = maxPage
@@ -89,6 +90,7 @@ func (t *Tracker) repriced(done *Repriced, outcomes []store.Outcome) (refused []
 		o := &outcomes[i]
 		t.alerts.add(o.Alerts)
 		switch {
+		case errors.Is(o.Err, ErrNotFound): // it was pruned meanwhile
 		case o.Err != nil:
 			done.Unpriced++
 			refused = append(refused, fmt.Errorf("reprice call %s of tenant %s: %w", quote(o.Record.ID), quote(o.Record.TenantID), o.Err))

@@ -113,6 +113,19 @@ func (c OpenAICall) draft() (*draft, error) {
 }
 
 func (c *OpenAICall) checkQuantities(f *faults) {
+	c.checkInput(f)
+	c.checkOutput(f)
+	f.quantity("Characters", c.Characters)
+	f.quantity("Images", c.Images)
+	f.duration("Audio", c.Audio)
+	f.quantity("WebSearches", c.WebSearches)
+	f.quantity("FileSearches", c.FileSearches)
+	f.quantity("ContainerSessions", c.ContainerSessions)
+}
+
+// checkInput wants every part of the input to be inside its whole. Its sums cannot overflow, as the quantities are then within
+// bounds; and what is wrong with one part need not be said again of the sum.
+func (c *OpenAICall) checkInput(f *faults) {
 	n := len(*f)
 	f.quantity("InputTokens", c.InputTokens)
 	f.quantity("CachedInputTokens", c.CachedInputTokens)
@@ -122,24 +135,6 @@ func (c *OpenAICall) checkQuantities(f *faults) {
 	f.quantity("CachedAudioTokens", c.CachedAudioTokens)
 	f.quantity("InputImageTokens", c.InputImageTokens)
 	f.quantity("CachedImageTokens", c.CachedImageTokens)
-	f.quantity("OutputTokens", c.OutputTokens)
-	f.quantity("ReasoningTokens", c.ReasoningTokens)
-	f.quantity("OutputAudioTokens", c.OutputAudioTokens)
-	f.quantity("OutputImageTokens", c.OutputImageTokens)
-	f.quantity("Characters", c.Characters)
-	f.quantity("Images", c.Images)
-	f.duration("Audio", c.Audio)
-	f.quantity("WebSearches", c.WebSearches)
-	f.quantity("FileSearches", c.FileSearches)
-	f.quantity("ContainerSessions", c.ContainerSessions)
-	if len(*f) == n {
-		c.checkParts(f)
-	}
-}
-
-// checkParts wants every part to be inside its whole. Its sums cannot overflow: the quantities are within bounds.
-func (c *OpenAICall) checkParts(f *faults) {
-	n := len(*f)
 	f.part("CachedInputTokens", c.CachedInputTokens, "InputTokens", c.InputTokens)
 	f.part("CacheWriteTokens", c.CacheWriteTokens, "InputTokens", c.InputTokens)
 	f.part("CacheWrite12hTokens", c.CacheWrite12hTokens, "CacheWriteTokens", c.CacheWriteTokens)
@@ -147,15 +142,25 @@ func (c *OpenAICall) checkParts(f *faults) {
 	f.part("CachedAudioTokens", c.CachedAudioTokens, "InputAudioTokens", c.InputAudioTokens)
 	f.part("InputImageTokens", c.InputImageTokens, "InputTokens", c.InputTokens)
 	f.part("CachedImageTokens", c.CachedImageTokens, "InputImageTokens", c.InputImageTokens)
+	if len(*f) == n {
+		f.parts("CachedInputTokens", c.CachedInputTokens, c.CachedAudioTokens+c.CachedImageTokens)
+		f.parts("InputTokens", c.InputTokens, c.InputTokens-c.textInput())
+	}
+}
+
+// checkOutput is checkInput of the output.
+func (c *OpenAICall) checkOutput(f *faults) {
+	n := len(*f)
+	f.quantity("OutputTokens", c.OutputTokens)
+	f.quantity("ReasoningTokens", c.ReasoningTokens)
+	f.quantity("OutputAudioTokens", c.OutputAudioTokens)
+	f.quantity("OutputImageTokens", c.OutputImageTokens)
 	f.part("ReasoningTokens", c.ReasoningTokens, "OutputTokens", c.OutputTokens)
 	f.part("OutputAudioTokens", c.OutputAudioTokens, "OutputTokens", c.OutputTokens)
 	f.part("OutputImageTokens", c.OutputImageTokens, "OutputTokens", c.OutputTokens)
-	if len(*f) > n {
-		return // what is wrong with one part need not be said again of the sum
+	if len(*f) == n {
+		f.parts("OutputTokens", c.OutputTokens, c.ReasoningTokens+c.OutputAudioTokens+c.OutputImageTokens)
 	}
-	f.parts("CachedInputTokens", c.CachedInputTokens, c.CachedAudioTokens+c.CachedImageTokens)
-	f.parts("InputTokens", c.InputTokens, c.InputTokens-c.textInput())
-	f.parts("OutputTokens", c.OutputTokens, c.ReasoningTokens+c.OutputAudioTokens+c.OutputImageTokens)
 }
 
 // lines returns disjoint lines: those of input tokens add up to InputTokens, those of output tokens to OutputTokens.

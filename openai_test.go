@@ -111,6 +111,11 @@ func TestOpenAIPartsAboveTheirWholeAreRefused(t *testing.T) {
 		{OpenAICall{OutputTokens: 10, OutputAudioTokens: 6, ReasoningTokens: 5}, []string{"OutputTokens"}},
 		{OpenAICall{InputTokens: -1, CachedInputTokens: 1<<63 - 1, Audio: -1}, []string{"InputTokens", "CachedInputTokens", "Audio"}},
 		{OpenAICall{InputTokens: maxQuantity + 1}, []string{"InputTokens"}},
+		// One fault hides no other.
+		{OpenAICall{InputTokens: 10, CachedInputTokens: 50, OutputTokens: 10, OutputAudioTokens: -1}, []string{"CachedInputTokens", "OutputAudioTokens"}},
+		{OpenAICall{InputTokens: 10, CachedInputTokens: 50, InputAudioTokens: -1, CachedAudioTokens: -2}, []string{"InputAudioTokens", "CachedAudioTokens", "CachedInputTokens"}},
+		{OpenAICall{InputTokens: 10, CachedInputTokens: 50, OutputTokens: 10, OutputAudioTokens: 6, ReasoningTokens: 5}, []string{"CachedInputTokens", "OutputTokens"}},
+		{OpenAICall{InputTokens: 10, CacheWriteTokens: 11, Images: -1}, []string{"CacheWriteTokens", "Images"}},
 		{OpenAICall{Characters: -1, Images: -1, WebSearches: -1, FileSearches: -1, ContainerSessions: -1},
 			[]string{"Characters", "Images", "WebSearches", "FileSearches", "ContainerSessions"}},
 		{OpenAICall{ServiceTier: "a;b=c", ImageSize: strings.Repeat("1", 65), ImageQuality: "\x00"}, []string{"ServiceTier", "ImageSize", "ImageQuality"}},

@@ -709,39 +709,41 @@ func (q *queued) log(t *testing.T, name string, call usage.Call) {
 
 func TestPromiseNothingIsLostQuietly(t *testing.T) {
 	t.Parallel()
-	t.Run("a record that the store cannot hold fails alone", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			q := queue(t)
-			var batches [][]string
-			q.st.append = func(records []*store.Record) error {
-				var ids []string
-				for i := range records {
-					ids = append(ids, records[i].ID)
+	for _, poison := range []error{errPoison, fmt.Errorf("store says: %w", store.ErrCorrupt)} {
+		t.Run("a record of which the "+poison.Error()+" fails alone", func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				q := queue(t)
+				var batches [][]string
+				q.st.append = func(records []*store.Record) error {
+					var ids []string
+					for i := range records {
+						ids = append(ids, records[i].ID)
+					}
+					batches = append(batches, ids)
+					if slices.Contains(ids, "b") {
+						return poison
+					}
+					return nil
 				}
-				batches = append(batches, ids)
-				if slices.Contains(ids, "b") {
-					return errPoison
+				close(q.through)
+				synctest.Wait()
+				equal(t, "batches", [][]string{{"a", "b", "c"}, {"a"}, {"b"}, {"c"}}, batches)
+				for id, call := range q.calls {
+					if id == "b" {
+						wantError(t, call.err, poison)
+					} else if call.err != nil || !call.done {
+						t.Errorf("%s: done %v, %v", id, call.done, call.err)
+					}
 				}
-				return nil
-			}
-			close(q.through)
-			synctest.Wait()
-			equal(t, "batches", [][]string{{"a", "b", "c"}, {"a"}, {"b"}, {"c"}}, batches)
-			for id, call := range q.calls {
-				if id == "b" {
-					wantError(t, call.err, usage.ErrInvalid)
-				} else if call.err != nil || !call.done {
-					t.Errorf("%s: done %v, %v", id, call.done, call.err)
-				}
-			}
-			equal(t, "records", int64(3), q.current(t, "acme").Calls)
-			q.sound(t, "acme")
-			q.store.Close()
+				equal(t, "records", int64(3), q.current(t, "acme").Calls)
+				q.sound(t, "acme")
+				q.store.Close()
+			})
 		})
-	})
+	}
 	for _, whole := range []error{
-		store.ErrFull, store.ErrBusy, store.ErrReadOnly, store.ErrCorrupt, store.ErrUnavailable, store.ErrClosed,
+		store.ErrFull, store.ErrBusy, store.ErrReadOnly, store.ErrUnavailable, store.ErrClosed,
 	} {
 		t.Run("everybody is told that the "+whole.Error(), func(t *testing.T) {
 			t.Parallel()

@@ -96,6 +96,7 @@ func reached(s *store.Standing, preexisting bool) (alerts []store.Alert) {
 	if len(s.Quota.AlertPercents) == 0 {
 		return nil
 	}
+	isRaised := raisedIn(s)
 	for i := range s.Quota.Limits {
 		limit := &s.Quota.Limits[i]
 		if limit.Per.IsRate() {
@@ -110,12 +111,28 @@ func reached(s *store.Standing, preexisting bool) (alerts []store.Alert) {
 				Kind: kindOf(limit, percent), Provider: limit.Provider, Model: limit.Model, Meter: limit.Meter,
 				Per: limit.Per, Max: limit.Max, Percent: percent, PeriodStart: period.Start,
 			}
-			if !raised(s, key) {
+			if !isRaised(key) {
 				alerts = append(alerts, store.Alert{AlertKey: key, PeriodEnd: period.End, Used: used, Preexisting: preexisting})
 			}
 		}
 	}
 	return alerts
+}
+
+// raisedIn is raised for all thresholds of all limits. To look through many alerts for each of them would take the longest of
+// all that is done for a call.
+func raisedIn(s *store.Standing) func(store.AlertKey) bool {
+	const few = 16
+	if len(s.Alerts) <= few {
+		return func(key store.AlertKey) bool { return raised(s, key) }
+	}
+	keys := make(map[store.AlertKey]bool)
+	for _, alert := range s.Alerts {
+		if alert.Kind != AlertUnpriced && alert.Kind != AlertRateLimit {
+			keys[alert.AlertKey] = true
+		}
+	}
+	return func(key store.AlertKey) bool { return keys[key] }
 }
 
 // passes reports whether used is at least percent of limit. Of a limit of nothing, the first use is.

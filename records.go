@@ -57,8 +57,9 @@ func (t *Tracker) Record(ctx context.Context, tenantID, id string) (Record, erro
 // first error ends the sequence. An unknown tenant has no records.
 func (t *Tracker) Records(ctx context.Context, filter RecordFilter) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		query, err := filter.query()
-		if err != nil {
+		var f faults
+		query := filter.query(&f)
+		if err := f.err(); err != nil {
 			yield(Record{}, err)
 			return
 		}
@@ -102,11 +103,10 @@ func (t *Tracker) rows(ctx context.Context, query store.RecordQuery) iter.Seq2[*
 // earlier page gave; the empty cursor is the first page. The filter must be the one of the earlier page. A cursor that
 // no page gave is an *InvalidError.
 func (t *Tracker) RecordsPage(ctx context.Context, filter RecordFilter, cursor string, limit int) (Page, error) {
-	query, err := filter.query()
-	if err != nil {
-		return Page{}, err
-	}
-	if query.After, err = parseCursor(cursor); err != nil {
+	var f faults
+	query := filter.query(&f)
+	query.After = parseCursor(&f, cursor)
+	if err := f.err(); err != nil {
 		return Page{}, err
 	}
 	if limit <= 0 {
@@ -130,21 +130,17 @@ func (t *Tracker) RecordsPage(ctx context.Context, filter RecordFilter, cursor s
 	return page, nil
 }
 
-func (f RecordFilter) query() (store.RecordQuery, error) {
-	var found faults
-	found.id("TenantID", f.TenantID)
-	from, to := found.time("From", f.From), found.time("To", f.To)
-	found.text("Provider", f.Provider, maxID)
-	found.text("Model", f.Model, maxID)
-	found.text("User", f.User, maxID)
-	found.status("Status", f.Status)
-	if err := found.err(); err != nil {
-		return store.RecordQuery{}, err
-	}
+func (r RecordFilter) query(f *faults) store.RecordQuery {
+	f.id("TenantID", r.TenantID)
+	from, to := f.time("From", r.From), f.time("To", r.To)
+	f.text("Provider", r.Provider, maxID)
+	f.text("Model", r.Model, maxID)
+	f.text("User", r.User, maxID)
+	f.status("Status", r.Status)
 	return store.RecordQuery{
-		TenantID: f.TenantID, From: from, To: to, Provider: f.Provider, Model: f.Model, User: f.User,
-		Status: f.Status, Unpriced: f.Unpriced, NewestFirst: f.NewestFirst,
-	}, nil
+		TenantID: r.TenantID, From: from, To: to, Provider: r.Provider, Model: r.Model, User: r.User,
+		Status: r.Status, Unpriced: r.Unpriced, NewestFirst: r.NewestFirst,
+	}
 }
 
 // A cursor is the position that a page ended at: a version, the microseconds of At and the id, in base64.
@@ -155,20 +151,20 @@ func cursorOf(p store.Position) string {
 	return base64.RawURLEncoding.EncodeToString(append(b, p.ID...))
 }
 
-func parseCursor(cursor string) (*store.Position, error) {
+func parseCursor(f *faults, cursor string) *store.Position {
 	if cursor == "" {
-		return nil, nil
+		return nil
 	}
-	var f faults
+	var bad faults
 	var p store.Position
 	b, err := base64.RawURLEncoding.DecodeString(cursor)
 	if err == nil && len(b) > 9 {
-		p.At = f.time("cursor", time.UnixMicro(int64(binary.BigEndian.Uint64(b[1:9]))))
+		p.At = bad.time("cursor", time.UnixMicro(int64(binary.BigEndian.Uint64(b[1:9]))))
 		p.ID = string(b[9:])
-		f.id("cursor", p.ID)
+		bad.id("cursor", p.ID)
 	}
-	if cursorOf(p) != cursor || len(f) > 0 { // of all that decodes alike, a page gives one
-		return nil, &InvalidError{Faults: []Fault{{Field: "cursor", Problem: "is none that a page gave"}}}
+	if cursorOf(p) != cursor || len(bad) > 0 { // of all that decodes alike, a page gives one
+		f.add("cursor", "is none that a page gave")
 	}
-	return &p, nil
+	return &p
 }

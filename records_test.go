@@ -230,8 +230,11 @@ func TestCursorsThatNoPageGave(t *testing.T) {
 			t.Errorf("%q: %v", cursor, err)
 		}
 	}
-	_, err = b.RecordsPage(t.Context(), usage.RecordFilter{}, "", 1)
-	wantError(t, err, store.ErrInvalid)
+	_, err = b.RecordsPage(t.Context(), usage.RecordFilter{}, "!", 1)
+	var invalid *usage.InvalidError
+	if !errors.As(err, &invalid) || len(invalid.Faults) != 2 {
+		t.Errorf("no tenant and no cursor: %v", err)
+	}
 	_, err = b.Record(t.Context(), "acme", "")
 	wantError(t, err, store.ErrInvalid)
 }

@@ -132,44 +132,66 @@ func (t *Tracker) Usage(ctx context.Context, tenantID string, period Period) (*U
 	if err != nil {
 		return nil, err
 	}
-	standing, err := t.store.Standing(ctx, tenantID, t.now())
+	var usage *Usage
+	err = t.report(ctx, tenantID, func(standing *store.Standing, calendar store.Calendar) (err error) {
+		usage, err = t.usage(ctx, &standing.Tenant, calendar, period)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	calendar, err := standing.Tenant.Calendar()
-	if err != nil {
-		return nil, err
-	}
-	days := wholeDays(calendar, period)
-	sum := make(map[modelKey]*store.Total)
-	totals, err := t.store.Totals(ctx, store.TotalQuery{TenantID: tenantID, Window: Day, From: days.Start, To: days.End})
-	if err != nil {
-		return nil, err
-	}
-	for i := range totals {
-		if err := addTotal(sum, &totals[i]); err != nil {
-			return nil, err
-		}
-	}
-	for _, part := range []Period{{Start: period.Start, End: days.Start}, {Start: days.End, End: period.End}} {
-		if horizon := standing.Tenant.Horizon; part.Start.Before(part.End) && part.Start.Before(horizon) {
-			return nil, &PrunedError{TenantID: tenantID, At: part.Start, Horizon: horizon}
-		}
-		if err := t.addRecords(ctx, sum, tenantID, part); err != nil {
-			return nil, err
-		}
-	}
-	return usageOf(tenantID, period, slices.Collect(maps.Values(sum))), nil
+	return usage, nil
 }
 
-// calendar returns a tenant's current month and its calendar.
-func (t *Tracker) calendar(ctx context.Context, tenantID string) (month Period, c store.Calendar, err error) {
+// report has a report made that reads more than one snapshot. It is made again when the tenant's calendar was changed
+// meanwhile or its records were pruned, so that no report mixes what was before with what was after.
+func (t *Tracker) report(
+	ctx context.Context, tenantID string, report func(*store.Standing, store.Calendar) error,
+) error {
 	standing, err := t.store.Standing(ctx, tenantID, t.now())
-	if err != nil {
-		return month, c, err
+	for err == nil {
+		before := standing.Tenant
+		var calendar store.Calendar
+		if calendar, err = before.Calendar(); err != nil {
+			return err
+		}
+		if err = report(&standing, calendar); err != nil {
+			return err
+		}
+		standing, err = t.store.Standing(ctx, tenantID, t.now())
+		if after := &standing.Tenant; err == nil && after.TimeZone == before.TimeZone &&
+			after.BillingDay == before.BillingDay && after.Horizon.Equal(before.Horizon) {
+			return nil
+		}
 	}
-	c, err = standing.Tenant.Calendar()
-	return standing.Month, c, err
+	return err
+}
+
+// usage adds up a period of a tenant by one calendar.
+func (t *Tracker) usage(ctx context.Context, tenant *store.Tenant, calendar store.Calendar, period Period) (*Usage, error) {
+	days := wholeDays(calendar, period)
+	totals, err := t.store.Totals(ctx, store.TotalQuery{TenantID: tenant.ID, Window: Day, From: days.Start, To: days.End})
+	if err != nil {
+		return nil, err
+	}
+	sums := make([]*store.Total, 0, len(totals))
+	for i := range totals {
+		sums = append(sums, &totals[i])
+	}
+	for _, part := range []Period{{Start: period.Start, End: days.Start}, {Start: days.End, End: period.End}} {
+		if !part.Start.Before(part.End) {
+			continue
+		}
+		if part.Start.Before(tenant.Horizon) {
+			return nil, &PrunedError{TenantID: tenant.ID, At: part.Start, Horizon: tenant.Horizon}
+		}
+		records, err := t.recordSums(ctx, tenant.ID, part)
+		if err != nil {
+			return nil, err
+		}
+		sums = append(sums, records...)
+	}
+	return usageOf(tenant.ID, period, sums), nil
 }
 
 const maxYears = 10
@@ -203,38 +225,23 @@ func wholeDays(c store.Calendar, p Period) Period {
 	return days
 }
 
-// addTotal adds a total to the one of its model.
-func addTotal(sum map[modelKey]*store.Total, total *store.Total) error {
-	to := modelTotal(sum, total.Provider, total.Model)
-	if !to.Merge(total) {
-		return ErrOverflow
-	}
-	return nil
-}
-
-func modelTotal(sum map[modelKey]*store.Total, provider, model string) *store.Total {
-	key := modelKey{provider, model}
-	if sum[key] == nil {
-		sum[key] = &store.Total{Provider: provider, Model: model}
-	}
-	return sum[key]
-}
-
-// addRecords adds the records of a part of a day.
-func (t *Tracker) addRecords(ctx context.Context, sum map[modelKey]*store.Total, tenantID string, part Period) error {
-	if !part.Start.Before(part.End) {
-		return nil
-	}
+// recordSums adds up the records of a part of a day by their models.
+func (t *Tracker) recordSums(ctx context.Context, tenantID string, part Period) ([]*store.Total, error) {
+	sums := make(map[modelKey]*store.Total)
 	query := store.RecordQuery{TenantID: tenantID, From: part.Start, To: part.End, Limit: maxPage}
 	for row, err := range t.rows(ctx, query) {
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if !modelTotal(sum, row.Provider, row.Model).Add(row) {
-			return ErrOverflow
+		key := modelKey{row.Provider, row.Model}
+		if sums[key] == nil {
+			sums[key] = &store.Total{Provider: row.Provider, Model: row.Model}
+		}
+		if !sums[key].Add(row) {
+			return nil, ErrOverflow // the day's total would have refused it
 		}
 	}
-	return nil
+	return slices.Collect(maps.Values(sums)), nil
 }
 
 // History returns a tenant's last months, 1 to 120 of them, the current one first, including those in which nothing was
@@ -249,15 +256,19 @@ func (t *Tracker) History(ctx context.Context, tenantID string, months int) ([]U
 	if err := f.err(); err != nil {
 		return nil, err
 	}
-	month, calendar, err := t.calendar(ctx, tenantID)
+	var usages []Usage
+	err := t.report(ctx, tenantID, func(standing *store.Standing, calendar store.Calendar) (err error) {
+		periods := []Period{standing.Month}
+		for len(periods) < months {
+			periods = append(periods, calendar.Before(Month, periods[len(periods)-1]))
+		}
+		usages, err = t.usages(ctx, tenantID, Month, periods)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	periods := []Period{month}
-	for len(periods) < months {
-		periods = append(periods, calendar.Before(Month, periods[len(periods)-1]))
-	}
-	return t.usages(ctx, tenantID, Month, periods)
+	return usages, nil
 }
 
 // Daily returns what a tenant used on each of its days that a period touches, in the order of time, including those on
@@ -267,15 +278,19 @@ func (t *Tracker) Daily(ctx context.Context, tenantID string, period Period) ([]
 	if err != nil {
 		return nil, err
 	}
-	_, calendar, err := t.calendar(ctx, tenantID)
+	var usages []Usage
+	err = t.report(ctx, tenantID, func(_ *store.Standing, calendar store.Calendar) (err error) {
+		var days []Period
+		for at := period.Start; at.Before(period.End); at = days[len(days)-1].End {
+			days = append(days, calendar.Day(at))
+		}
+		usages, err = t.usages(ctx, tenantID, Day, days)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	var days []Period
-	for at := period.Start; at.Before(period.End); at = days[len(days)-1].End {
-		days = append(days, calendar.Day(at))
-	}
-	return t.usages(ctx, tenantID, Day, days)
+	return usages, nil
 }
 
 // usages returns the usage of each period, which are adjacent, in the order given.
@@ -300,7 +315,8 @@ func (t *Tracker) usages(ctx context.Context, tenantID string, w Window, periods
 	return usages, nil
 }
 
-// usageOf adds totals up by provider and model.
+// usageOf adds totals up by provider and model, of which there may be several: what they cost together may be more than one
+// total holds.
 func usageOf(tenantID string, period Period, totals []*store.Total) *Usage {
 	usage := &Usage{TenantID: tenantID, Period: period}
 	slices.SortFunc(totals, func(a, b *store.Total) int {
@@ -315,9 +331,12 @@ func usageOf(tenantID string, period Period, totals []*store.Total) *Usage {
 		}
 		provider := &usage.Providers[n-1]
 		provider.add(total)
-		model := ModelUsage{Name: total.Model}
-		model.add(total)
-		provider.Models = append(provider.Models, model)
+		n = len(provider.Models)
+		if n == 0 || provider.Models[n-1].Name != total.Model {
+			provider.Models = append(provider.Models, ModelUsage{Name: total.Model})
+			n++
+		}
+		provider.Models[n-1].add(total)
 	}
 	return usage
 }

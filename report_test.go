@@ -1,8 +1,10 @@
 package usage_test
 
 import (
+	"context"
 	"fmt"
 	"math"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/acf68eca/usage"
+	"github.com/acf68eca/usage/store"
 )
 
 func TestAnUnknownTenantHasUsedNothing(t *testing.T) {
@@ -301,4 +304,78 @@ func TestSumsThatDoNotFitStayAtTheirMost(t *testing.T) {
 	if percent := month.Limits[0].Percent; !percent.Equal(decimal.New(math.MaxInt64, -4)) {
 		t.Errorf("percent %s", percent)
 	}
+}
+
+// interrupted is a store in which something happens just before totals or records are read for the first time.
+type interrupted struct {
+	store.Store
+	before func()
+}
+
+func (s *interrupted) interrupt() {
+	if before := s.before; before != nil {
+		s.before = nil
+		before()
+	}
+}
+
+func (s *interrupted) Totals(ctx context.Context, q store.TotalQuery) ([]store.Total, error) {
+	s.interrupt()
+	return s.Store.Totals(ctx, q)
+}
+
+func TestReportsHoldWhileTheirTenantIsPrunedOrMoved(t *testing.T) {
+	t.Parallel()
+	st := &interrupted{Store: openStore(t, filepath.Join(t.TempDir(), "usage.db"))}
+	b := benchOn(t, st, usage.Config{})
+	for hour := range 48 {
+		b.log(t, happened(request("acme", fmt.Sprint(hour), 1), instant(t, "2026-05-10").Add(time.Duration(hour)*time.Hour)))
+	}
+	move := func(zone string) func() {
+		return func() {
+			if err := b.SetTenant(t.Context(), usage.Tenant{ID: "acme", TimeZone: zone}); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	ask := func(start, end string) (*usage.Usage, error) {
+		return b.Usage(t.Context(), "acme", period(t, start, end))
+	}
+	st.before = move("Asia/Kolkata")
+	got, err := ask("2026-05-10", "2026-05-12")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantDollars(t, "two days", "48", got.Cost)
+	st.before = move("UTC")
+	days, err := b.Daily(t.Context(), "acme", period(t, "2026-05-10", "2026-05-12"))
+	if err != nil || len(days) != 2 {
+		t.Fatalf("%d days, %v", len(days), err)
+	}
+	wantDollars(t, "the first day", "24", days[0].Cost)
+	st.before = move("Asia/Kolkata")
+	b.clock.set(instant(t, "2026-05-20"))
+	months, err := b.History(t.Context(), "acme", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantDollars(t, "the month", "48", months[0].Cost)
+	st.before = func() { b.prune(t, instant(t, "2026-05-10T06"), 6) }
+	_, err = ask("2026-05-10", "2026-05-12")
+	wantError(t, err, usage.ErrPruned)
+}
+
+func TestAYearMayCostMoreThanATotalHolds(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, usage.Config{Prices: dollarBook(t, "9999")})
+	for month := range 3 {
+		b.log(t, happened(request("acme", fmt.Sprint(month), 900), instant(t, "2026-01-15T12").AddDate(0, month, 0)))
+	}
+	year, err := b.Usage(t.Context(), "acme", period(t, "2026-01-15T12", "2027-01-01"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantDollars(t, "the year", "26997300", year.Cost)
+	equal(t, "models", 1, len(year.Providers[0].Models))
+	wantDollars(t, "the model", "26997300", year.Providers[0].Models[0].Cost)
 }

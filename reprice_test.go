@@ -1,12 +1,14 @@
 package usage_test
 
 import (
+	"context"
 	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/acf68eca/usage"
+	"github.com/acf68eca/usage/store"
 )
 
 // laterBook has a price for "late": a dollar until 2026-05-10 and two from then on.
@@ -143,5 +145,42 @@ func TestTwoRepricesAtOnceCountOnce(t *testing.T) {
 	})
 	equal(t, "priced", int64(calls), priced.Load())
 	b.stands(t, "acme", 2*calls, 0)
+	b.sound(t, "acme")
+}
+
+// pruning is a store whose records are pruned between the moments when Reprice reads and prices them.
+type pruning struct {
+	store.Store
+	before time.Time
+}
+
+func (s *pruning) Reprice(ctx context.Context, now time.Time, records []*store.Record, judge store.Judge) ([]store.Outcome, error) {
+	if _, err := s.Prune(ctx, "acme", s.before, 1000); err != nil {
+		return nil, err
+	}
+	return s.Store.Reprice(ctx, now, records, judge)
+}
+
+func TestRepricePassesOverWhatIsPrunedMeanwhile(t *testing.T) {
+	t.Parallel()
+	b := benchOn(t, &pruning{openStore(t, ":memory:"), instant(t, "2026-05-11T06")}, usage.Config{})
+	for hour := range 48 {
+		call := happened(request("acme", fmt.Sprint(hour), 1), instant(t, "2026-05-10").Add(time.Duration(hour)*time.Hour))
+		call.Quantities[usage.Images] = 1
+		b.log(t, call)
+	}
+	book, err := dollarBook(t, "1").With(usage.Price{Provider: "api", Meter: usage.Images, Amount: usd("1"), Per: usage.PerUnit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.sound(t, "acme")
+	if err := b.SetPrices(book); err != nil {
+		t.Fatal(err)
+	}
+	done, err := b.Reprice(t.Context(), usage.RepriceFilter{TenantID: "acme"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "repriced", usage.Repriced{Priced: 18}, done)
 	b.sound(t, "acme")
 }

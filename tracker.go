@@ -406,10 +406,11 @@ func (t *Tracker) commit(write func(context.Context) error) error {
 	return err
 }
 
-// concernsOne reports whether an error may be one record's fault: it is none that the database has as a whole.
+// concernsOne reports whether an error may be one record's fault: it is none that the database has as a whole. Damage mostly
+// is in some tenant's rows.
 func concernsOne(err error) bool {
 	for _, whole := range []error{
-		ErrBusy, ErrFull, ErrReadOnly, ErrCorrupt, ErrUnavailable, ErrSchema, ErrClosed, ErrUnknownOutcome,
+		ErrBusy, ErrFull, ErrReadOnly, ErrUnavailable, ErrSchema, ErrClosed, ErrUnknownOutcome,
 		context.DeadlineExceeded, context.Canceled,
 	} {
 		if errors.Is(err, whole) {

@@ -129,9 +129,9 @@ func (f *faults) duration(field string, d time.Duration) {
 	}
 }
 
-// part wants a number that is contained in another to be no more than that.
+// part wants a quantity that is contained in another to be no more than that. Of two that are none at all it says nothing.
 func (f *faults) part(field string, n int64, whole string, of int64) {
-	if n > of {
+	if n > of && n <= maxQuantity && of >= 0 {
 		f.add(field, strconv.FormatInt(n, 10)+" is more than "+whole+", "+strconv.FormatInt(of, 10)+", which it is a part of")
 	}
 }

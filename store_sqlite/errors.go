@@ -46,9 +46,15 @@ func classify(err error) error {
 		return store.ErrUnavailable
 	case sqlite3.SQLITE_INTERRUPT:
 		return context.Canceled
+	case sqlite3.SQLITE_ERROR:
+		return errTables
 	}
 	return store.ErrInvalid
 }
+
+// errTables is the class of a statement that does not fit the tables: all statements are the store's own, so the tables are
+// not those that it made.
+var errTables = fmt.Errorf("schema is not the store's: %w", store.ErrCorrupt)
 
 // commitError marks the one failure after which a commit may be there all the same: the log could not be synced, so
 // whether the operating system wrote it before a crash cannot be known.

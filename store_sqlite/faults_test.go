@@ -342,6 +342,7 @@ func TestCorrupt(t *testing.T) {
 		{"an unknown model of a total", "UPDATE usage_months SET model = model + 98"},
 		{"contacts", "UPDATE usage_tenants SET contacts = '['"},
 		{"a quota", "UPDATE usage_tenants SET quota = '{'"},
+		{"a time zone", "UPDATE usage_tenants SET time_zone = 'Mars/Olympus'"}, // also where a machine lacks its rules
 	} {
 		t.Run(tt.name+" that cannot be read are corrupt", func(t *testing.T) {
 			t.Parallel()
@@ -351,6 +352,24 @@ func TestCorrupt(t *testing.T) {
 			h := open(t, path)
 			_, err := h.Verify(t.Context(), acme)
 			is(t, "Verify", err, store.ErrCorrupt)
+		})
+	}
+}
+
+// What a table or its rows lack is no fault of the call that finds it: whoever sends it again later is to do so.
+func TestASchemaThatIsNotWholeIsCorrupt(t *testing.T) {
+	t.Parallel()
+	for _, statement := range []string{
+		"DROP TABLE usage_months", "DROP TABLE usage_tenants", "ALTER TABLE usage_records RENAME COLUMN lines TO line",
+		"DELETE FROM usage_watermarks",
+	} {
+		t.Run(statement, func(t *testing.T) {
+			t.Parallel()
+			path := newFile(t)
+			h := open(t, path)
+			h.prepare()
+			run(t, foreign(t, path), statement)
+			is(t, "Append", h.try(calls(acme, "x", 3)...), store.ErrCorrupt)
 		})
 	}
 }

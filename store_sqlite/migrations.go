@@ -36,7 +36,7 @@ func (s *Store) migrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.retry(ctx, func() error { return migrateOnce(ctx, provider) }, store.ErrBusy, store.ErrInvalid)
+	return s.retry(ctx, func() error { return migrateOnce(ctx, provider) }, store.ErrBusy, errTables)
 }
 
 func migrateOnce(ctx context.Context, provider *goose.Provider) error {

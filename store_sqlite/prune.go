@@ -68,7 +68,7 @@ func (s *Store) Prune(ctx context.Context, tenantID string, before time.Time, li
 func (t *tx) drop(ctx context.Context, n *tenant, limit int) (int, error) {
 	values := make([]driver.Value, 1)
 	if err := t.row(selectFiledRow, values); err != nil {
-		return 0, err
+		return 0, dangling(err)
 	}
 	if _, err := t.ExecContext(ctx, fileRecords, values[0]); err != nil {
 		return 0, err

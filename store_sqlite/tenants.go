@@ -41,8 +41,11 @@ func (r *tenantRow) tenant() (*tenant, error) {
 	}
 	n.quota.TenantID = r.ID
 	calendar, err := n.row.Calendar()
+	if err != nil { // nor is it the fault of a call where only this machine does not know the zone
+		return nil, fmt.Errorf("calendar of tenant %q: %w: %v", r.ID, store.ErrCorrupt, err) //nolint:errorlint // err is ErrInvalid
+	}
 	n.calendar = calendar
-	return n, err
+	return n, nil
 }
 
 // newTenant is what the store takes an unknown tenant for.
@@ -131,6 +134,9 @@ WHERE tenant = ?`
 func (s *Store) SetTenant(ctx context.Context, now time.Time, row store.Tenant) error {
 	contacts, err := json.Marshal(row.Contacts)
 	if err != nil {
+		return wrap("set tenant", err)
+	}
+	if _, err := row.Calendar(); err != nil {
 		return wrap("set tenant", err)
 	}
 	return s.write(ctx, "set tenant", now, func(t *tx) error {

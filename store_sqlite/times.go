@@ -39,7 +39,7 @@ func (t *tx) file(ctx context.Context, last int64) error {
 	if !cache.filedKnown {
 		values := make([]driver.Value, 1)
 		if err := t.row(selectFiledRow, values); err != nil {
-			return err
+			return dangling(err)
 		}
 		cache.filed, cache.filedKnown = values[0].(int64), true
 	}
