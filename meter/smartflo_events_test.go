@@ -97,6 +97,30 @@ func TestATenantFunctionThatPanics(t *testing.T) {
 	}
 }
 
+// A call of a time that was pruned may have been counted. It is told of, not asked for again, and holds up no other.
+func TestACallOfATimeThatWasPruned(t *testing.T) {
+	t.Parallel()
+	cfg := meter.SmartfloConfig{FallbackTenantID: "acme"}
+	w := newWebhook(t, cfg)
+	if code := w.send(http.MethodPost, "application/json", hangup(), webhookSecret); code != http.StatusNoContent {
+		t.Fatalf("answered %d", code)
+	}
+	if _, err := w.tracker.Prune(t.Context(), time.Date(2026, 5, 8, 0, 0, 0, 0, time.UTC)); err != nil {
+		t.Fatal(err)
+	}
+	late := hangup("call_id", "0.1", "start_stamp", "2026-05-07 12:34:53", "end_stamp", "2026-05-07 12:36:04")
+	if code := w.send(http.MethodPost, "application/json", late, webhookSecret); code != http.StatusBadRequest {
+		t.Errorf("answered %d", code)
+	}
+	if len(w.failed) != 1 || !errors.Is(w.failed[0], usage.ErrPruned) {
+		t.Errorf("told of %v", w.failed)
+	}
+	done, err := meter.ImportSmartflo(t.Context(), w.tracker, strings.NewReader(callPage), cfg)
+	if want := (meter.SmartfloImport{Known: 1, Failed: 2}); err != nil || done != want { // one was pruned, one has no length
+		t.Errorf("imported %+v, %v", done, err)
+	}
+}
+
 // A record of a page that nobody answered has no seconds either.
 func TestAMissedRecordWithoutSecondsIsFree(t *testing.T) {
 	t.Parallel()

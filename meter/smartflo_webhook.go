@@ -101,7 +101,7 @@ func (s *smartflo) serve(w http.ResponseWriter, req *http.Request) {
 	switch _, err := s.record(req.Context(), event); {
 	case err == nil, errors.Is(err, usage.ErrConflict):
 		w.WriteHeader(http.StatusNoContent)
-	case errors.Is(err, ErrMalformed), errors.Is(err, ErrNoTenant), errors.Is(err, usage.ErrInvalid):
+	case errors.Is(err, ErrMalformed), errors.Is(err, ErrNoTenant), errors.Is(err, usage.ErrInvalid), errors.Is(err, usage.ErrPruned):
 		http.Error(w, http.StatusText(http.StatusBadRequest), http.StatusBadRequest)
 	default:
 		http.Error(w, http.StatusText(http.StatusServiceUnavailable), http.StatusServiceUnavailable)
@@ -247,7 +247,7 @@ func ImportSmartflo(ctx context.Context, tracker *usage.Tracker, page io.Reader,
 
 // isOfOne reports whether an error is that of one record and not of the ledger as a whole.
 func isOfOne(err error) bool {
-	for _, one := range []error{ErrMalformed, ErrNoTenant, usage.ErrInvalid, usage.ErrOverflow, errTenantPanicked} {
+	for _, one := range []error{ErrMalformed, ErrNoTenant, usage.ErrInvalid, usage.ErrPruned, usage.ErrOverflow, errTenantPanicked} {
 		if errors.Is(err, one) {
 			return true
 		}

@@ -61,6 +61,8 @@ func classifyState(code string) error {
 		return store.ErrReadOnly
 	case "XX001", "XX002": // data_corrupted, index_corrupted
 		return store.ErrCorrupt
+	case "42P01", "42703": // undefined_table, undefined_column
+		return errTables
 	}
 	switch code[:2] {
 	case "08", "57", "53", "58", "28", "3D", "25": // connection, operator, resources, system, login, database, state
@@ -68,6 +70,10 @@ func classifyState(code string) error {
 	}
 	return store.ErrInvalid
 }
+
+// errTables is the class of a statement that does not fit the tables: all statements are the store's own, so the tables are
+// not those that it made.
+var errTables = fmt.Errorf("schema is not the store's: %w", store.ErrCorrupt)
 
 // lacksPartition reports whether a row had no partition to go to: the check that failed is none that has a name.
 func lacksPartition(err error) bool {

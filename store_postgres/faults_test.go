@@ -309,3 +309,23 @@ func TestTerminated(t *testing.T) {
 		})
 	}
 }
+
+// What a table or its rows lack is no fault of the call that finds it: whoever sends it again later is to do so.
+func TestASchemaThatIsNotWholeIsCorrupt(t *testing.T) {
+	t.Parallel()
+	for _, statement := range []string{
+		"DROP TABLE usage_months", "ALTER TABLE usage_records RENAME COLUMN lines TO line",
+		"UPDATE usage_tenants SET time_zone = 'Mars/Olympus'", // also where a machine lacks its rules
+	} {
+		t.Run(statement, func(t *testing.T) {
+			t.Parallel()
+			dsn, schema := Schema(t)
+			openStore(t, dsn, Config{Schema: schema}).add(call(acme, "a", noon(), 3))
+			if _, err := foreign(t, dsn, schema).ExecContext(t.Context(), statement); err != nil {
+				t.Fatal(err)
+			}
+			_, err := openStore(t, dsn, Config{Schema: schema}).try(call(acme, "b", noon(), 3))
+			is(t, "Append", err, store.ErrCorrupt)
+		})
+	}
+}

@@ -19,7 +19,8 @@
 //     afterwards what became of it, or of a hold could not tell, because another process had written for its tenant by then.
 //     The same ids may be sent again;
 //   - full: store.ErrFull (53100);
-//   - permanent: store.ErrReadOnly (25006, 42501), store.ErrCorrupt (XX001, XX002), store.ErrSchema, store.ErrInvalid.
+//   - permanent: store.ErrReadOnly (25006, 42501), store.ErrCorrupt (XX001, XX002, tables or columns that are not there:
+//     42P01, 42703), store.ErrSchema, store.ErrInvalid.
 package storepostgres
 
 import (

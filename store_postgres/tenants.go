@@ -39,8 +39,11 @@ func (r *tenantRow) tenant() (*tenant, error) {
 	}
 	n.quota.TenantID = r.Tenant
 	calendar, err := n.row.Calendar()
+	if err != nil { // nor is it the fault of a call where only this machine does not know the zone
+		return nil, fmt.Errorf("calendar of tenant %q: %w: %v", r.Tenant, store.ErrCorrupt, err) //nolint:errorlint // err is ErrInvalid
+	}
 	n.calendar = calendar
-	return n, err
+	return n, nil
 }
 
 // newTenant is what the store takes an unknown tenant for.
