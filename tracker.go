@@ -108,9 +108,9 @@ func New(st store.Store, cfg Config) (*Tracker, error) {
 	}
 	t := &Tracker{store: st, cfg: cfg, standings: &standings{maxAge: cfg.QuotaMaxAge, seed: maphash.MakeSeed()}}
 	t.prices.Store(&bookSet{book: cfg.Prices})
-	writers := 1
+	var writers func() int
 	if several, ok := st.(store.Writers); ok {
-		writers = several.Writers()
+		writers = several.Writers
 	}
 	t.calls = group.Group[*store.Record, store.Outcome]{
 		Commit: t.commitCalls, Size: recordSize, MaxItems: maxBatch, MaxSize: maxBatchSize,
