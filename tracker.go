@@ -111,9 +111,9 @@ func New(st store.Store, cfg Config) (*Tracker, error) {
 		t.now = func() time.Time { return inMicros(cfg.Now()) }
 	}
 	t.prices.Store(&bookSet{book: cfg.Prices})
-	writers := 1
+	var writers func() int
 	if several, ok := st.(store.Writers); ok {
-		writers = several.Writers()
+		writers = several.Writers
 	}
 	t.calls = group.Group[*store.Record, store.Outcome]{
 		Commit: t.commitCalls, Size: recordSize, MaxItems: maxBatch, MaxSize: maxBatchSize,

@@ -131,6 +131,7 @@ type Store interface {
 // Writers is implemented by stores that gain from several Appends, or several Holds, at the same time. A tracker gives others
 // one batch after the other.
 type Writers interface {
-	// Writers is the most at a time that is of use. Those that are under way together are of different tenants.
+	// Writers is the most at a time that is of use now; it is asked before each, and has to answer at once. Those that are
+	// under way together are of different tenants.
 	Writers() int
 }

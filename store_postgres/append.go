@@ -11,8 +11,14 @@ import (
 	"github.com/acf68eca/usage/store"
 )
 
-// Writers implements store.Writers: while the server writes one batch and syncs it, another can be prepared and sent.
-func (s *Store) Writers() int { return 2 }
+// Writers implements store.Writers: while the server writes one batch and syncs it, another can be prepared and sent. Where
+// other processes write for the same tenants, batches wait for their locks anyway, and a large one costs less than two.
+func (s *Store) Writers() int {
+	if s.alone.Load() {
+		return 2
+	}
+	return 1
+}
 
 // Append implements store.Store. A batch is one round trip, or a few, however many records and tenants it has: see tx.
 func (s *Store) Append(ctx context.Context, now time.Time, records []*store.Record, judge store.Judge) ([]store.Outcome, error) {

@@ -34,9 +34,9 @@ type Group[In, Out any] struct {
 	Size     func(In) int
 	MaxItems int
 	MaxSize  int
-	// Leaders is how many batches may be committed at the same time; 0 is one. If there are several, no two of them have
-	// items of the same Key.
-	Leaders int
+	// Leaders is how many batches may be committed at the same time, which may change; nil is one. No two of them have items
+	// of the same Key.
+	Leaders func() int
 	Key     func(In) string
 
 	mu      sync.Mutex
@@ -92,7 +92,14 @@ func (g *Group[In, Out]) Do(ctx context.Context, item In) (Out, error) {
 
 // mayLead reports whether there is a batch to be led by somebody more.
 func (g *Group[In, Out]) mayLead() bool {
-	return g.leading == 0 && len(g.queue) > 0 || g.leading < g.Leaders && len(g.queue) >= share
+	return g.leading == 0 && len(g.queue) > 0 || len(g.queue) >= share && g.leading < g.leaders()
+}
+
+func (g *Group[In, Out]) leaders() int {
+	if g.Leaders == nil {
+		return 1
+	}
+	return g.Leaders()
 }
 
 // appoint makes a waiter a leader, unless an item with its key is being committed.
@@ -107,7 +114,7 @@ func (g *Group[In, Out]) appoint(w *waiter[In, Out]) bool {
 
 // claim reports whether a leader's batch may have an item: no other batch has its key.
 func (g *Group[In, Out]) claim(w, leader *waiter[In, Out]) bool {
-	if g.Leaders <= 1 {
+	if g.Leaders == nil {
 		return true
 	}
 	key := g.Key(w.item)
@@ -180,8 +187,8 @@ func (g *Group[In, Out]) take(leader *waiter[In, Out]) []*waiter[In, Out] {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	fair := g.MaxItems
-	if g.Leaders > 1 {
-		fair = max(share, (len(g.queue)+g.taken+g.Leaders-1)/g.Leaders)
+	if n := g.leaders(); n > 1 {
+		fair = max(share, (len(g.queue)+g.taken+n-1)/n)
 	}
 	batch, left, size := []*waiter[In, Out]{leader}, g.queue[:0], g.Size(leader.item)
 	full := false
@@ -211,7 +218,7 @@ func (g *Group[In, Out]) handOver(batch []*waiter[In, Out]) {
 	defer g.mu.Unlock()
 	g.leading--
 	g.taken -= len(batch)
-	if g.Leaders > 1 {
+	if g.Leaders != nil {
 		for _, w := range batch {
 			delete(g.busy, g.Key(w.item))
 		}

@@ -338,7 +338,7 @@ func TestACommitThatForgetsAResultIsNoSuccess(t *testing.T) {
 // divided is a bench whose items have the key of their tens, with two leaders.
 func divided() *bench {
 	b := newBench(1000, 1_000_000)
-	b.Leaders, b.Key = 2, func(n int) string { return fmt.Sprint(n / 10) }
+	b.Leaders, b.Key = func() int { return 2 }, func(n int) string { return fmt.Sprint(n / 10) }
 	return b
 }
 
@@ -382,6 +382,34 @@ func TestItemsOfOneKeyAreNotDivided(t *testing.T) {
 	})
 }
 
+func TestTheNumberOfLeadersMayChange(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b, leaders := divided(), 2
+		b.Leaders = func() int { return leaders }
+		b.do(t, 0)
+		for n := range 20 {
+			b.do(t, 10+10*n) // sixteen of them are a second batch
+		}
+		leaders = 1
+		for n := range 20 {
+			b.do(t, 10+10*n)
+		}
+		b.let()
+		if len(b.batches) != 2 {
+			t.Fatalf("batches %v, want no third one beside the second", b.batches)
+		}
+		b.let()
+		if len(b.batches) != 3 || len(b.batches[2]) != 24 {
+			t.Errorf("batches %v, want all others in one, those of the keys of the batches before too", b.batches[2:])
+		}
+		b.let()
+		if len(b.busy) > 0 {
+			t.Errorf("keys %v are still taken", b.busy)
+		}
+	})
+}
+
 func TestAThousandCallersAtRandom(t *testing.T) {
 	t.Parallel()
 	for leaders := range 4 {
@@ -400,7 +428,7 @@ func callAtRandom(t *testing.T, leaders int) {
 	var busy atomic.Int32
 	var busyKeys [keys]atomic.Int32
 	g := Group[int, int]{
-		Leaders: leaders, Key: func(n int) string { return fmt.Sprint(key(n)) },
+		Leaders: func() int { return leaders }, Key: func(n int) string { return fmt.Sprint(key(n)) },
 		Commit: func(batch []int) []Result[int] {
 			if at := busy.Add(1); int(at) > max(1, leaders) {
 				t.Errorf("%d commits at once", at)
