@@ -31,12 +31,12 @@ type proxy struct {
 	spared atomic.Int32
 	// until counts the requests that come by. When it comes to 0, step is done with that one, and says what becomes of it.
 	until atomic.Int32
-	step  func() int32
+	step  atomic.Pointer[func() int32]
 	// refusing ends every connection at once.
 	refusing atomic.Bool
 	commits  atomic.Int32
 	// unheard is done when an answer is lost, before the store can notice; it may be nil.
-	unheard func()
+	unheard atomic.Pointer[func()]
 	mu      sync.Mutex
 	open    []net.Conn
 }
@@ -94,6 +94,9 @@ func (p *proxy) accept() {
 	}
 }
 
+// whenUnheard sets what is done when an answer is lost.
+func (p *proxy) whenUnheard(do func()) { p.unheard.Store(&do) }
+
 // disconnect cuts all connections.
 func (p *proxy) disconnect() {
 	p.mu.Lock()
@@ -132,7 +135,7 @@ func (p *proxy) requests(client, server net.Conn, mute *atomic.Bool, answered <-
 			}
 		}
 		if p.until.Add(-1) == 0 {
-			cut = p.step()
+			cut = (*p.step.Load())()
 		}
 		if cut == loseCommit {
 			return
@@ -160,8 +163,8 @@ func (p *proxy) answers(client, server net.Conn, mute *atomic.Bool, answered cha
 	for {
 		n, err := server.Read(b)
 		if mute.Load() {
-			if p.unheard != nil {
-				p.unheard()
+			if unheard := p.unheard.Load(); unheard != nil {
+				(*unheard)()
 			}
 			answered <- struct{}{}
 			return

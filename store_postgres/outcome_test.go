@@ -85,7 +85,7 @@ func TestAnswerLostTwice(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			p, h, _ := cuttable(t, 10*time.Second)
-			p.unheard = func() { p.unheard = nil; p.cut.Store(loseAnswer) }
+			p.whenUnheard(func() { p.unheard.Store(nil); p.cut.Store(loseAnswer) })
 			p.cut.Store(loseAnswer)
 			if err := tt.do(h); err != nil {
 				t.Error(err)
@@ -101,7 +101,7 @@ func TestAnotherWritesBeforeItIsAsked(t *testing.T) {
 	t.Run("a call is there once", func(t *testing.T) {
 		t.Parallel()
 		p, h, direct := cuttable(t, 10*time.Second)
-		p.unheard = func() { direct.add(call(acme, "other", noon(), 1)) }
+		p.whenUnheard(func() { direct.add(call(acme, "other", noon(), 1)) })
 		p.cut.Store(loseAnswer)
 		outcomes, err := h.try(call(acme, "a", noon(), 7))
 		if err != nil || outcomes[0].Err != nil {
@@ -112,7 +112,7 @@ func TestAnotherWritesBeforeItIsAsked(t *testing.T) {
 	t.Run("nobody says that a reservation was not taken", func(t *testing.T) {
 		t.Parallel()
 		p, h, direct := cuttable(t, 10*time.Second)
-		p.unheard = func() { direct.add(call(acme, "other", noon(), 1)) }
+		p.whenUnheard(func() { direct.add(call(acme, "other", noon(), 1)) })
 		p.cut.Store(loseAnswer)
 		_, err := h.Hold(t.Context(), noon(), []store.Hold{reservation("a")}, admit)
 		is(t, "Hold", err, store.ErrUnknownOutcome)
@@ -155,7 +155,7 @@ func TestAskingFails(t *testing.T) {
 	}
 	exec(t, admin, "ALTER DATABASE "+name+" SET lock_timeout = '50ms'") // of connections that are made from now on
 	blocker := admin.MustBegin()
-	p.unheard = func() { exec(t, blocker, "SELECT FROM usage_tenants FOR UPDATE") }
+	p.whenUnheard(func() { exec(t, blocker, "SELECT FROM usage_tenants FOR UPDATE") })
 	p.cut.Store(loseAnswer)
 	_, err := h.try(call(acme, "a", noon(), 7))
 	is(t, "Append", err, store.ErrUnknownOutcome)
@@ -241,10 +241,10 @@ func TestFoundByAFailingTry(t *testing.T) {
 	p, through := behindProxy(t, dsn)
 	h, direct, admin := openStore(t, through, Config{}), openStore(t, dsn, Config{}), foreign(t, dsn, "")
 	h.add(call(acme, "before", noon(), 1))
-	p.unheard = func() {
+	p.whenUnheard(func() {
 		direct.add(call(acme, "other", noon(), 1))
 		exec(t, admin, "ALTER TABLE usage_records RENAME TO gone")
-	}
+	})
 	p.cut.Store(loseAnswer)
 	_, err := h.try(call(acme, "a", noon(), 7))
 	is(t, "Append", err, store.ErrUnknownOutcome)

@@ -46,12 +46,13 @@ func (h *handle) atRequest(p *proxy, direct *handle, tenant string, request int,
 		direct.add(call(tenant, "other", noon(), 1))
 		judge = warn
 	}
-	p.step = func() int32 {
+	step := func() int32 {
 		if becomes == pass {
 			cancel()
 		}
 		return becomes
 	}
+	p.step.Store(&step)
 	p.until.Store(int32(request))
 	outcomes, err := h.Append(ctx, noon(), lend(r), judge)
 	reached := p.until.Swap(0) <= 0
