@@ -62,7 +62,8 @@ const insertRecords = lockedTenants + `, go AS MATERIALIZED (
 	INSERT INTO usage_records (
 		tenant, id, at, recorded_at, latency, model, prices, conditions, status, at_given, lines, cost, unpriced, endpoint,
 		error, user_id, ip, tags, hold, settlement, overage)
-	SELECT g.tenant, g.id, g.at, g.recorded_at, g.latency, g.model, g.prices, g.conditions, g.status, g.at_given, g.lines,
+	SELECT g.tenant, g.id, g.at, g.recorded_at, g.latency, g.model, g.prices, g.conditions, g.status,
+	       NULLIF(g.at_given, false), g.lines,
 	       CASE WHEN COALESCE(g.unpriced, '') = '' THEN g.picodollars * 0.000000000001 END,
 	       NULLIF(g.unpriced, ''), NULLIF(g.endpoint, ''), NULLIF(g.error, ''), NULLIF(g.user_id, ''), NULLIF(g.ip, ''),
 	       NULLIF(g.tags, '')::jsonb, NULLIF(g.hold, ''), NULLIF(g.settlement, ''), NULLIF(g.overage, 0) * 0.000000000001

@@ -120,7 +120,8 @@ func (s *Store) lines(packed []pack.Line) ([]store.Line, error) {
 
 // recordColumns are the columns of a recordRow, from the table under the name r.
 const recordColumns = `
-	r.tenant, r.id, r.at, r.recorded_at, r.at_given, r.model, r.lines, (r.cost * 1000000000000)::bigint AS picods,
+	r.tenant, r.id, r.at, r.recorded_at, r.at_given IS NOT NULL AS at_given, r.model, r.lines,
+	(r.cost * 1000000000000)::bigint AS picods,
 	COALESCE(r.unpriced, '') AS unpriced, r.prices, r.conditions, COALESCE(r.endpoint, '') AS endpoint, r.status, r.latency,
 	COALESCE(r.error, '') AS error, COALESCE(r.user_id, '') AS user_id, COALESCE(r.ip, '') AS ip,
 	COALESCE(r.tags::text, '') AS tags, COALESCE(r.hold, '') AS hold, COALESCE(r.settlement, '') AS settlement,

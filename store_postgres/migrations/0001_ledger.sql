@@ -55,7 +55,7 @@ CREATE TABLE usage_records (
 	prices      integer     NOT NULL,        -- text: version of the price book; 0 is the empty text, here and below
 	conditions  integer     NOT NULL,        -- text
 	status      integer     NOT NULL,
-	at_given    boolean     NOT NULL,
+	at_given    boolean,                     -- NULL when it is not
 	tenant      text COLLATE "C" NOT NULL,
 	id          text COLLATE "C" NOT NULL,
 	lines       bytea       NOT NULL,        -- see internal/pack
