@@ -9,8 +9,15 @@ import (
 // millisecond, and adds what the monotonic clock says has passed since. So a wall clock that is set is followed within a
 // millisecond. It is safe for concurrent use.
 type clock struct {
-	wall func() time.Time
+	// look reads both clocks at one moment.
+	look func() (wall, monotonic time.Time)
 	last atomic.Pointer[anchor] // nil before the first look
+}
+
+// lookAtBoth is clock.look of the machine: a time of time.Now has both.
+func lookAtBoth() (wall, monotonic time.Time) {
+	now := time.Now()
+	return now, now
 }
 
 // anchor is one look at the clocks: Unix nanoseconds of the one, and a reading of the other.
@@ -28,8 +35,8 @@ func (c *clock) now() time.Time {
 			return time.UnixMicro((a.wall + int64(passed)) / int64(time.Microsecond)).UTC()
 		}
 	}
-	wall := c.wall()
-	c.last.Store(&anchor{wall.UnixNano(), time.Now()})
+	wall, monotonic := c.look()
+	c.last.Store(&anchor{wall.UnixNano(), monotonic})
 	return inMicros(wall)
 }
 

@@ -12,7 +12,7 @@ func TestTheClockGoesOnBetweenItsLooksAtTheWall(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		looks := 0
-		c := &clock{wall: func() time.Time { looks++; return time.Now() }}
+		c := &clock{look: func() (wall, monotonic time.Time) { looks++; return lookAtBoth() }}
 		for range 3_000 {
 			if got, want := c.now(), inMicros(time.Now()); !got.Equal(want) || got.Location() != time.UTC {
 				t.Fatalf("got %v, want %v", got, want)
@@ -32,7 +32,7 @@ func TestTheClockFollowsAWallClockThatIsSet(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				var set time.Duration
-				c := &clock{wall: func() time.Time { return time.Now().Add(set) }}
+				c := &clock{look: func() (wall, monotonic time.Time) { return time.Now().Add(set), time.Now() }}
 				c.now()
 				<-time.After(maxAnchor / 2)
 				set = step
@@ -52,9 +52,9 @@ func TestTheClockFollowsAWallClockThatIsSet(t *testing.T) {
 
 func TestTheClockOfTheMachine(t *testing.T) {
 	t.Parallel()
-	c := &clock{wall: time.Now}
+	c := &clock{look: lookAtBoth}
 	var looks atomic.Int64
-	counted := &clock{wall: func() time.Time { looks.Add(1); return time.Now() }}
+	counted := &clock{look: func() (wall, monotonic time.Time) { looks.Add(1); return lookAtBoth() }}
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {

@@ -106,7 +106,7 @@ func New(st store.Store, cfg Config) (*Tracker, error) {
 		cfg.Logger = slog.Default()
 	}
 	t := &Tracker{store: st, cfg: cfg, standings: &standings{maxAge: cfg.QuotaMaxAge, seed: maphash.MakeSeed()}}
-	t.now = (&clock{wall: time.Now}).now
+	t.now = (&clock{look: lookAtBoth}).now
 	if cfg.Now != nil {
 		t.now = func() time.Time { return inMicros(cfg.Now()) }
 	}
