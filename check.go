@@ -43,7 +43,8 @@ func (t *Tracker) CheckQuota(ctx context.Context, estimate Estimate) error {
 	}
 	asked := demand{provider: estimate.Provider, model: estimate.Model, lines: lines}
 	if s.limitsCost(&asked) {
-		asked.cost, err = model.price(&PriceQuery{Provider: estimate.Provider, Model: estimate.Model, Conditions: conditions, At: now}, lines)
+		query := PriceQuery{Provider: estimate.Provider, Model: estimate.Model, Conditions: conditions, At: now}
+		asked.cost, err = model.price(&query, lines)
 		if err != nil && !errors.Is(err, ErrUnpriced) {
 			return err
 		}

@@ -69,7 +69,7 @@ func (t *Tracker) Reprice(ctx context.Context, filter RepriceFilter) (done Repri
 		}
 		w := t.standings.witness()
 		outcomes, err := t.store.Reprice(ctx, t.now(), priceable(book, rows), w.judgeRepriced)
-		w.came(outcomes)
+		w.recordsCameAbout(outcomes)
 		w.done(err)
 		if err != nil {
 			return done, errors.Join(append(refused, err)...)

@@ -169,8 +169,8 @@ func (w *witness) cameAbout(items int, of func(i int) (tenantID string, did bool
 	}
 }
 
-// came is cameAbout of records that were appended or got their price.
-func (w *witness) came(outcomes []store.Outcome) {
+// recordsCameAbout is cameAbout of records that were appended or got their price.
+func (w *witness) recordsCameAbout(outcomes []store.Outcome) {
 	w.cameAbout(len(outcomes), func(i int) (string, bool) {
 		o := &outcomes[i]
 		return o.Record.TenantID, o.Err == nil && !o.Duplicate

@@ -389,7 +389,7 @@ func (t *Tracker) appendCalls(batch []*store.Record) (outcomes []store.Outcome, 
 		outcomes, err = t.store.Append(ctx, t.now(), batch, w.judge)
 		return err
 	})
-	w.came(outcomes)
+	w.recordsCameAbout(outcomes)
 	w.done(err)
 	return outcomes, err
 }

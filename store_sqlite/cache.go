@@ -19,7 +19,7 @@ type cache struct {
 	texts   map[string]int64
 	models  map[modelName]int64
 	rates   map[store.Rate]int64
-	of      *dictionaries
+	known   *dictionaries
 	// The last record that is filed by time, if that is known.
 	filed      int64
 	filedKnown bool
@@ -41,7 +41,7 @@ func (c *cache) reset() {
 		texts:   make(map[string]int64),
 		models:  make(map[modelName]int64),
 		rates:   make(map[store.Rate]int64),
-		of:      &dictionaries{},
+		known:   &dictionaries{},
 	}
 }
 

@@ -293,8 +293,8 @@ func TestTheCacheIsBounded(t *testing.T) {
 		for i := range maxEntries - 2 {
 			h.cache.texts[fmt.Sprint("filler-", i)] = -1
 			h.cache.models[modelName{"filler", fmt.Sprint(i)}] = -1
-			h.of.texts.put(int64(-1-i), "filler")
-			h.of.models.put(int64(-1-i), modelName{"filler", "filler"})
+			h.known.texts.put(int64(-1-i), "filler")
+			h.known.models.put(int64(-1-i), modelName{"filler", "filler"})
 		}
 		records := calls(acme, "x", 12)
 		for i := range records {
@@ -310,7 +310,7 @@ func TestTheCacheIsBounded(t *testing.T) {
 			}
 		}
 		h.healthy()
-		if n := len(h.of.texts.values); n > maxEntries {
+		if n := len(h.known.texts.values); n > maxEntries {
 			t.Errorf("%d texts are remembered, more than %d", n, maxEntries)
 		}
 		equal(t, "what another handle sees", open(t, path).state(), h.state())

@@ -110,9 +110,9 @@ func (s *Store) model(ctx context.Context, q queryer, number int64) (modelName, 
 // it goes to the cache, which is then forgotten.
 func (s *Store) dictionaries(q queryer) *dictionaries {
 	if _, writing := q.(*tx); writing {
-		return s.cache.of
+		return s.cache.known
 	}
-	return &s.of
+	return &s.known
 }
 
 // dangling says of a row that another names and that is not there that the database is damaged.

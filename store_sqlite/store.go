@@ -45,7 +45,7 @@ type Store struct {
 	prepared *prepared
 	cache    *cache
 	// All that has been read of the dictionaries: their rows never change.
-	of dictionaries
+	known dictionaries
 	// The readers' prepared statements, by query.
 	queries map[string]*sqlx.Stmt
 	// How long to wait for another process's write.
