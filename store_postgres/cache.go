@@ -115,6 +115,10 @@ type tenant struct {
 	server  *string // of the version
 	// settings is the version under which row and quota were last changed: they are right as long as the row says the same.
 	settings int64
+	// revision and untraced are the row's. outdated says that others may have written since readAt: what of the months and the
+	// holds has a later revision is yet to be read.
+	revision, untraced, readAt int64
+	outdated                   bool
 	// stale says that the row was changed by this transaction in other ways than the entry was.
 	stale    bool
 	row      store.Tenant
@@ -153,7 +157,12 @@ func newPeriod(span store.Period) *period {
 	return &period{Period: span, byModel: make(map[int32]*total)}
 }
 
+// add adds a total, in the place of the one that it has of that model.
 func (p *period) add(row *total) {
+	if old := p.byModel[row.model]; old != nil {
+		*old = *row
+		return
+	}
 	p.byModel[row.model] = row
 	p.list = append(p.list, &row.Total)
 }
@@ -238,11 +247,17 @@ func (n *tenant) begin(month *period, ofMonth, ofDay *total) {
 	}
 }
 
-// forgetStanding forgets everything but the settings.
-func (n *tenant) forgetStanding() {
-	*n = tenant{
-		version: n.version, settings: n.settings, row: n.row, quota: n.quota, calendar: n.calendar, months: make(map[int64]*period),
+// overtake notes that others have written for the tenant. Of its months and holds only what they changed is read again; the
+// rest of its standing is small and forgotten.
+func (n *tenant) overtake() {
+	if !n.outdated {
+		n.outdated, n.readAt = true, n.revision
 	}
+	for _, month := range n.months {
+		clear(month.days)
+	}
+	n.month, n.day = nil, nil
+	n.arrivals, n.alerts, n.read.arrivals, n.read.alerts = nil, nil, false, false
 }
 
 // change marks a total as one to write.
@@ -269,44 +284,56 @@ func (n *tenant) trim() {
 // load reads what is not remembered of the tenants that are locked, as reading does, and what is queued already.
 func (t *tx) load(ctx context.Context, instants map[string][]time.Time) error {
 	t.changing = true
-	r := t.queueMissing(t.tenants, instants)
-	if t.quick {
-		if r.any {
-			return errAsk
+	for {
+		r := t.queueMissing(t.tenants, instants)
+		if t.quick {
+			if r.any {
+				return errAsk
+			}
+			return nil
 		}
-		return nil
+		if err := t.send(ctx); err != nil {
+			return err
+		}
+		if err := t.put(ctx, r); err != nil || !r.unfinished {
+			return err
+		}
 	}
-	if err := t.send(ctx); err != nil {
-		return err
-	}
-	return t.put(ctx, r)
 }
 
 // reading is what is being read of tenants: the totals of the periods of now and of some instants of each, the live holds,
 // the arrivals and the current alerts.
 type reading struct {
-	tenants     map[string]*tenant
-	any         bool // whether something is
-	days        []periodKey
-	monthRows   []monthRow
-	dayRows     []dayRow
-	holdRows    []holdRow
-	arrivalRows []arrivalRow
-	alertRows   []alertRow
+	tenants      map[string]*tenant
+	any          bool // whether something is
+	unfinished   bool // whether something has to be read in another way
+	days         []periodKey
+	monthRows    []monthRow
+	dayRows      []dayRow
+	holdRows     []holdRow
+	changed      []string // of whose holds only those are read that were changed
+	changedHolds []holdRow
+	arrivalRows  []arrivalRow
+	alertRows    []alertRow
 }
 
 // queueMissing asks for what is not remembered of tenants. From then on it counts as remembered: put has to follow.
 func (t *tx) queueMissing(of map[string]*tenant, instants map[string][]time.Time) *reading {
 	r := &reading{tenants: of}
-	months, days := t.missingPeriods(of, instants)
-	holders, limited, alerted := t.missingHolds(of), missingArrivals(of), t.missingAlerts(of)
-	r.any, r.days = len(months)+len(days)+len(holders)+len(limited)+len(alerted) > 0, days
+	months, revisions, days := t.missingPeriods(of, instants)
+	holders, changed, since := t.missingHolds(of)
+	limited, alerted := missingArrivals(of), t.missingAlerts(of)
+	r.any = len(months)+len(days)+len(holders)+len(changed)+len(limited)+len(alerted) > 0
+	r.days, r.changed = days, changed
 	if t.quick {
 		return r
 	}
+	for _, n := range of {
+		n.outdated = false
+	}
 	if len(months) > 0 {
 		tenants, starts := lists(months)
-		t.queue(&r.monthRows, selectMonthsOf, tenants, starts)
+		t.queue(&r.monthRows, selectMonthsOf, tenants, starts, revisions)
 	}
 	if len(days) > 0 {
 		tenants, starts := lists(days)
@@ -314,6 +341,9 @@ func (t *tx) queueMissing(of map[string]*tenant, instants map[string][]time.Time
 	}
 	if len(holders) > 0 {
 		t.queue(&r.holdRows, selectOpenHolds, holders, t.now)
+	}
+	if len(changed) > 0 {
+		t.queue(&r.changedHolds, selectHoldsSince, changed, since, t.now, mostChanged)
 	}
 	if len(limited) > 0 {
 		t.queue(&r.arrivalRows, selectTenantArrivals, limited)
@@ -343,21 +373,32 @@ func (t *tx) put(ctx context.Context, r *reading) error {
 	return t.putHolds(ctx, r)
 }
 
-// missingPeriods are the months and days, of now and of the instants, that are not remembered.
-func (t *tx) missingPeriods(of map[string]*tenant, instants map[string][]time.Time) (months, days []periodKey) {
+// missingPeriods are the months and days, of now and of the instants, that are not remembered, or not as others have left
+// them since, and the revisions after which months are to be read. What an outdated tenant has of other months is forgotten.
+func (t *tx) missingPeriods(
+	of map[string]*tenant, instants map[string][]time.Time,
+) (months []periodKey, revisions []int64, days []periodKey) {
 	for id, n := range of {
 		n.trim()
+		var old map[int64]*period
+		if n.outdated {
+			old, n.months = n.months, make(map[int64]*period)
+		}
 		for _, at := range append(instants[id], t.now) {
 			month, known := n.monthAt(at)
 			if !known {
-				months = append(months, periodKey{id, month.Start})
+				revision := int64(0)
+				if before := old[month.Start.UnixMicro()]; before != nil {
+					*month, revision = *before, n.readAt
+				}
+				months, revisions = append(months, periodKey{id, month.Start}), append(revisions, revision)
 			}
 			if day, _, known := n.dayAt(at); !known {
 				days = append(days, periodKey{id, day.Start})
 			}
 		}
 	}
-	return months, days
+	return months, revisions, days
 }
 
 // missingAlerts are the tenants whose alerts are not remembered, or only from a later instant on.

@@ -3,6 +3,7 @@ package storepostgres
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -16,9 +17,10 @@ import (
 func (h *handle) decides(what string, want store.Standing) {
 	h.t.Helper()
 	full, diff := errors.New("full"), ""
+	byModel := cmpopts.SortSlices(func(a, b *store.Total) bool { return a.Model < b.Model })
 	hold := store.Hold{TenantID: acme, ID: "asked", Provider: "openai", Model: "gpt-4", CreatedAt: noon(), ExpiresAt: noon().Add(time.Hour)}
 	outcomes, err := h.Hold(h.t.Context(), noon(), []store.Hold{hold}, func(s *store.Standing, _ *store.Hold) store.Verdict {
-		diff = cmp.Diff(want, *s, cmpopts.EquateEmpty(), cmpopts.IgnoreFields(store.Standing{}, "Holds"))
+		diff = cmp.Diff(want, *s, byModel, cmpopts.EquateEmpty(), cmpopts.IgnoreFields(store.Standing{}, "Holds"))
 		return store.Verdict{Refusal: full}
 	})
 	if err != nil || !errors.Is(outcomes[0].Err, full) {
@@ -42,7 +44,28 @@ func TestStoresRememberWhatIsStored(t *testing.T) {
 			_, err := h.try(call(acme, id, noon().AddDate(0, 0, -1), 5))
 			return err
 		}},
+		{"a record of the day after", func(h *handle, id string) error {
+			_, err := h.try(call(acme, id, noon().AddDate(0, 0, 1), 5))
+			return err
+		}},
+		{"a record of another month", func(h *handle, id string) error {
+			_, err := h.try(call(acme, id, noon().AddDate(0, -1, 0), 5))
+			return err
+		}},
+		{"a record of another model", func(h *handle, id string) error {
+			r := call(acme, id, noon(), 3)
+			r.Model = "gpt-4-" + id
+			_, err := h.try(r)
+			return err
+		}},
 		{"a reservation", func(h *handle, id string) error { return h.reserve(id) }},
+		{"more reservations than are read one by one", func(h *handle, id string) error {
+			ids := make([]string, mostChanged+1)
+			for i := range ids {
+				ids[i] = fmt.Sprint(id, " ", i)
+			}
+			return h.reserve(ids...)
+		}},
 		{"a reservation that is released", func(h *handle, id string) error {
 			return errors.Join(h.reserve(id), h.Release(h.t.Context(), noon(), acme, id, keep))
 		}},
@@ -72,12 +95,18 @@ func TestStoresRememberWhatIsStored(t *testing.T) {
 		{"totals made anew", func(h *handle, _ string) error { return h.Rebuild(h.t.Context(), acme) }},
 	}
 	for _, alone := range []bool{true, false} {
-		for _, by := range []int{0, 1} {
-			t.Run(fmt.Sprintf("alone %v, written by %d", alone, by), func(t *testing.T) {
+		for _, by := range []int{0, 1, 2, 3} {
+			by, live := by%2, by/2*2*manyHolds
+			t.Run(fmt.Sprintf("alone %v, written by %d, %d live reservations", alone, by, live), func(t *testing.T) {
 				t.Parallel()
 				dsn, schema := Schema(t)
 				both := []*handle{openStore(t, dsn, Config{Schema: schema}), openStore(t, dsn, Config{Schema: schema})}
 				third := openStore(t, dsn, Config{Schema: schema})
+				for i := range live {
+					if err := both[i%2].reserve(fmt.Sprint("live ", i)); err != nil {
+						t.Fatal(err)
+					}
+				}
 				for i, w := range writes {
 					id := fmt.Sprintf("%0*d", i+1, i)
 					both[1-by].add(call(acme, id+" before", noon(), 1))
@@ -85,14 +114,13 @@ func TestStoresRememberWhatIsStored(t *testing.T) {
 					if err := w.write(both[by], id); err != nil {
 						t.Fatalf("%s: %v", w.name, err)
 					}
-					want, err := third.Standing(t.Context(), acme, noon())
-					if err != nil {
-						t.Fatal(err)
-					}
 					for k, h := range both {
 						h.alone.Store(alone)
-						h.decides(fmt.Sprintf("store %d after %s", k, w.name), want)
+						h.decidesAs(third, fmt.Sprintf("store %d after %s", k, w.name))
 					}
+				}
+				if drift, err := third.Verify(t.Context(), acme); len(drift) > 0 || err != nil {
+					t.Errorf("drift %+v, %v", drift, err)
 				}
 			})
 		}
@@ -102,14 +130,112 @@ func TestStoresRememberWhatIsStored(t *testing.T) {
 // keep keeps the arrivals as they are.
 func keep(*store.Standing, *store.Hold) []store.Arrival { return nil }
 
-func (h *handle) reserve(id string) error {
-	hold := store.Hold{
-		TenantID: acme, ID: id, Provider: "openai", Model: "gpt-4", Cost: 7, Owner: "test", CreatedAt: noon(), ExpiresAt: noon().Add(time.Hour),
-		Lines: []store.Line{{Meter: "input_tokens", Quantity: 7, Rate: store.Rate{Amount: 1, Per: 1}, Cost: 7}},
+func (h *handle) reserve(ids ...string) error {
+	holds := make([]store.Hold, len(ids))
+	for i, id := range ids {
+		holds[i] = store.Hold{
+			TenantID: acme, ID: id, Provider: "openai", Model: "gpt-4", Cost: 7, Owner: "test", CreatedAt: noon(), ExpiresAt: noon().Add(time.Hour),
+			Lines: []store.Line{{Meter: "input_tokens", Quantity: 7, Rate: store.Rate{Amount: 1, Per: 1}, Cost: 7}},
+		}
 	}
-	outcomes, err := h.Hold(h.t.Context(), noon(), []store.Hold{hold}, admit)
-	if err == nil {
-		err = outcomes[0].Err
+	outcomes, err := h.Hold(h.t.Context(), noon(), holds, admit)
+	for i := range outcomes {
+		err = errors.Join(err, outcomes[i].Err)
 	}
 	return err
+}
+
+// A store that takes its turn reads of a tenant's months and many live holds only what others have changed since its last one.
+func TestWhatOthersChangedIsRead(t *testing.T) {
+	t.Parallel()
+	dsn, schema := Schema(t)
+	a, b := openStore(t, dsn, Config{Schema: schema}), openStore(t, dsn, Config{Schema: schema})
+	for range 2 {
+		if err := a.Suspend(t.Context(), noon(), acme, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 2 * manyHolds {
+		if err := a.reserve(fmt.Sprint("live ", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := call(acme, "other", noon(), 1)
+	other.Model = "gpt-3"
+	a.add(other)
+	admin, traced := foreign(t, dsn, schema), 0
+	if err := admin.QueryRowContext(t.Context(), "SELECT count(revision) FROM usage_holds").Scan(&traced); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "holds that say their revision while there is one store", traced, 0)
+	for _, h := range []*handle{b, a, b} { // each learns how many there are, and says from then on what it changes
+		if err := h.reserve(fmt.Sprint("turn ", len(h.holds()))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := b.cache.tenants[acme].revision
+	settling := call(acme, "settling", noon(), 3)
+	settling.HoldID = "live 0"
+	a.add(settling)
+	err := errors.Join(a.Release(t.Context(), noon(), acme, "live 1", keep), a.reserve("new", "newer"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var holds []holdRow
+	err = committed{b.Store}.SelectContext(t.Context(), &holds, selectHoldsSince, []string{acme}, []int64{seen}, noon(), mostChanged)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := make([]string, len(holds))
+	for i := range holds {
+		ids[i] = holds[i].ID
+	}
+	slices.Sort(ids)
+	equal(t, "holds", ids, []string{"live 0", "live 1", "new", "newer"})
+	var months []monthRow
+	month := time.Date(noon().Year(), noon().Month(), 1, 0, 0, 0, 0, time.UTC)
+	err = committed{b.Store}.SelectContext(t.Context(), &months, selectMonthsOf, []string{acme}, []time.Time{month}, []int64{seen})
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "months", len(months), 1)
+	b.decidesAs(a, "after what the other changed")
+	newcomer := openStore(t, dsn, Config{Schema: schema})
+	settling = call(acme, "settling 2", noon(), 3)
+	settling.HoldID = "live 2"
+	newcomer.add(settling)
+	if err := newcomer.reserve("new 2"); err != nil {
+		t.Fatal(err)
+	}
+	b.decidesAs(a, "after what another changed, who did not know that there are many")
+}
+
+// What others remember of totals that are made anew is forgotten, what is not there any more too.
+func TestRebuiltTotalsAreForgotten(t *testing.T) {
+	t.Parallel()
+	dsn, schema := Schema(t)
+	a, b := openStore(t, dsn, Config{Schema: schema}), openStore(t, dsn, Config{Schema: schema})
+	other := call(acme, "other", noon(), 1)
+	other.Model = "gpt-3"
+	a.add(call(acme, "call", noon(), 3), other)
+	b.decidesAs(a, "before")
+	if err := b.reserve("reservation"); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, foreign(t, dsn, schema), "DELETE FROM usage_keys WHERE id = 'other'", "DELETE FROM usage_records WHERE id = 'other'")
+	if err := a.Rebuild(t.Context(), acme); err != nil {
+		t.Fatal(err)
+	}
+	b.alone.Store(false) // else it reads everything
+	b.decidesAs(a, "after the totals were made anew")
+}
+
+// decidesAs compares the standing that the store decides on with what another one reads.
+func (h *handle) decidesAs(other *handle, what string) {
+	h.t.Helper()
+	want, err := other.Standing(h.t.Context(), acme, noon())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.decides(what, want)
 }

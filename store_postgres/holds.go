@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/acf68eca/usage/internal/held"
 	"github.com/acf68eca/usage/internal/pack"
 	"github.com/acf68eca/usage/store"
 )
@@ -41,6 +42,49 @@ CROSS JOIN LATERAL (
 	OFFSET 0) AS h
 ORDER BY h.tenant, h.id`
 
+// hasManyHolds reports whether so many holds are remembered that those which are written say under which revision, so that
+// another store need not read all that are live whenever it takes its turn. Where there are few, that costs more than it saves.
+func (n *tenant) hasManyHolds() bool { return n.holds.Len() >= manyHolds }
+
+const manyHolds = 64
+
+// trace is the revision that goes into holds which are written; 0 is none.
+func (n *tenant) trace() int64 {
+	if n.untraced == n.revision {
+		return 0
+	}
+	return n.revision
+}
+
+// selectHoldsSince reads the holds of tenants that were written after a revision, whatever became of them; or, where some may
+// have been that do not say so, all that are live.
+const selectHoldsSince = `
+SELECT h.tenant, h.id, h.model, h.lines, h.picods, h.owner, h.created_at, h.expires_at, h.released, h.record, h.arrivals
+FROM unnest($1::text[], $2::bigint[]) AS g (tenant, revision)
+JOIN usage_tenants AS t ON t.tenant = g.tenant
+CROSS JOIN LATERAL (
+	(SELECT tenant, id, model, lines, (cost * 1000000000000)::bigint AS picods, owner, created_at, expires_at, released,
+	        COALESCE(record, '') AS record, COALESCE(arrivals::text, '') AS arrivals
+	FROM usage_holds
+	WHERE tenant = g.tenant
+	  AND revision > g.revision
+	  AND t.untraced <= g.revision
+	ORDER BY revision
+	LIMIT $4)
+	UNION ALL
+	SELECT tenant, id, model, lines, (cost * 1000000000000)::bigint AS picods, owner, created_at, expires_at, released,
+	       '' AS record, COALESCE(arrivals::text, '') AS arrivals
+	FROM usage_holds
+	WHERE tenant = g.tenant
+	  AND t.untraced > g.revision
+	  AND NOT released
+	  AND record IS NULL
+	  AND expires_at > $3) AS h`
+
+// mostChanged is how many holds of a tenant are read that others have written. When there are more, those that are live are
+// read instead, which may be fewer: others may have written for long.
+const mostChanged = 1000
+
 // selectHolds returns the holds of tenants that are live at an instant, by tenant and id.
 func (s *Store) selectHolds(ctx context.Context, q queryer, tenants []string, at time.Time) ([]*store.Hold, error) {
 	var rows []holdRow
@@ -50,23 +94,52 @@ func (s *Store) selectHolds(ctx context.Context, q queryer, tenants []string, at
 	return s.holds(ctx, q, rows)
 }
 
-// missingHolds are the tenants whose live holds are not remembered.
-func (t *tx) missingHolds(of map[string]*tenant) (tenants []string) {
+// missingHolds are the tenants whose live holds are to be read, and those of whose holds only what others have written since is,
+// with the revisions since when.
+func (t *tx) missingHolds(of map[string]*tenant) (unknown, changed []string, since []int64) {
 	for id, n := range of {
-		if !n.holds.Known(t.now) {
+		switch known := n.holds.Known(t.now); {
+		case known && n.outdated && n.hasManyHolds():
+			changed, since = append(changed, id), append(since, n.readAt)
+		case !known || n.outdated:
 			n.holds.Reset(t.now)
-			tenants = append(tenants, id)
+			unknown = append(unknown, id)
 		}
 	}
-	return tenants
+	return unknown, changed, since
 }
 
 func (t *tx) putHolds(ctx context.Context, r *reading) error {
-	holds, err := t.store.holds(ctx, t, r.holdRows)
+	live := append(r.holdRows, t.putChangedHolds(r)...)
+	holds, err := t.store.holds(ctx, t, live)
 	for _, h := range holds {
 		r.tenants[h.TenantID].holds.Add(h)
 	}
 	return err
+}
+
+// putChangedHolds takes out what others have written, and returns what of that is live.
+func (t *tx) putChangedHolds(r *reading) (live []holdRow) {
+	read := make(map[string]int)
+	for i := range r.changedHolds {
+		read[r.changedHolds[i].Tenant]++
+	}
+	for _, id := range r.changed {
+		switch n := r.tenants[id]; {
+		case n.untraced > n.readAt:
+			n.holds.Reset(t.now)
+		case read[id] == mostChanged:
+			n.holds, r.unfinished = held.Holds{}, true
+		}
+	}
+	for _, row := range r.changedHolds {
+		n := r.tenants[row.Tenant]
+		n.holds.Drop(row.ID)
+		if n.holds.Known(t.now) && !row.Released && row.Record == "" && t.now.Before(row.ExpiresAt) {
+			live = append(live, row)
+		}
+	}
+	return live
 }
 
 // holds resolves the numbers of rows.
@@ -278,7 +351,8 @@ func (t *tx) settle(added []*store.Record) {
 
 const updateHoldReleased = `
 UPDATE usage_holds
-SET released = true
+SET released = true,
+    revision = NULLIF($3::bigint, 0)
 WHERE tenant = $1
   AND id = $2`
 
@@ -318,6 +392,6 @@ func (t *tx) release(ctx context.Context, row *holdRow, refund store.Refund) err
 	n := t.tenants[row.Tenant]
 	t.setArrivals(n, refund(t.standing(n), holds[0]))
 	n.holds.Drop(row.ID)
-	_, err = t.ExecContext(ctx, updateHoldReleased, row.Tenant, row.ID)
+	_, err = t.ExecContext(ctx, updateHoldReleased, row.Tenant, row.ID, n.trace())
 	return err
 }

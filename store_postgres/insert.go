@@ -85,10 +85,12 @@ const insertRecords = lockedTenants + `, go AS MATERIALIZED (
 	    day_errors = g.day_errors,
 	    day_unpriced = g.day_unpriced,
 	    day_cost = g.day_picodollars * 0.000000000001,
-	    day_meters = g.day_meters
+	    day_meters = g.day_meters,
+	    revision = g.revision
 	FROM unnest($25::text[], $26::timestamptz[], $27::integer[], $28::bigint[], $29::bigint[], $30::bigint[], $31::bigint[],
-	            $32::bytea[], $33::timestamptz[], $34::bigint[], $35::bigint[], $36::bigint[], $37::bigint[], $38::bytea[])
-		AS g (tenant, start, model, calls, errors, unpriced, picodollars, meters,
+	            $32::bytea[], $33::bigint[], $34::timestamptz[], $35::bigint[], $36::bigint[], $37::bigint[], $38::bigint[],
+	            $39::bytea[])
+		AS g (tenant, start, model, calls, errors, unpriced, picodollars, meters, revision,
 			day, day_calls, day_errors, day_unpriced, day_picodollars, day_meters)
 	WHERE m.tenant = g.tenant
 	  AND m.start = g.start
@@ -99,20 +101,22 @@ const insertRecords = lockedTenants + `, go AS MATERIALIZED (
 // insertMonths adds the totals of months that had none.
 const insertMonths = `
 INSERT INTO usage_months (
-	tenant, start, model, calls, errors, unpriced, cost, meters, day, day_calls, day_errors, day_unpriced, day_cost, day_meters)
-SELECT g.tenant, g.start, g.model, g.calls, g.errors, g.unpriced, g.picodollars * 0.000000000001, g.meters,
+	tenant, start, model, calls, errors, unpriced, cost, meters, revision,
+	day, day_calls, day_errors, day_unpriced, day_cost, day_meters)
+SELECT g.tenant, g.start, g.model, g.calls, g.errors, g.unpriced, g.picodollars * 0.000000000001, g.meters, g.revision,
        g.day, g.day_calls, g.day_errors, g.day_unpriced, g.day_picodollars * 0.000000000001, g.day_meters
 FROM unnest($1::text[], $2::timestamptz[], $3::integer[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bytea[],
-            $9::timestamptz[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bytea[])
-	AS g (tenant, start, model, calls, errors, unpriced, picodollars, meters,
+            $9::bigint[], $10::timestamptz[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bytea[])
+	AS g (tenant, start, model, calls, errors, unpriced, picodollars, meters, revision,
 		day, day_calls, day_errors, day_unpriced, day_picodollars, day_meters)
 WHERE ` + ifDone
 
 // settleHolds settles the holds that records name.
 const settleHolds = `
 UPDATE usage_holds AS h
-SET record = g.record
-FROM unnest($1::text[], $2::text[], $3::text[]) AS g (tenant, id, record)
+SET record = g.record,
+    revision = NULLIF(g.revision, 0)
+FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS g (tenant, id, record, revision)
 WHERE h.tenant = g.tenant
   AND h.id = g.id
   AND ` + ifDone
@@ -124,12 +128,12 @@ const insertHolds = lockedTenants + `, go AS MATERIALIZED (
 		FROM unnest($4::text[], $5::text[]) AS g (tenant, id)
 		WHERE (SELECT h.model FROM usage_holds AS h WHERE h.tenant = g.tenant AND h.id = g.id) IS NOT NULL) AS done
 ), holds AS (
-	INSERT INTO usage_holds (tenant, id, model, lines, cost, owner, created_at, expires_at, arrivals)
+	INSERT INTO usage_holds (tenant, id, model, lines, cost, owner, created_at, expires_at, arrivals, revision)
 	SELECT g.tenant, g.id, g.model, g.lines, g.picodollars * 0.000000000001, g.owner, g.created_at, g.expires_at,
-	       NULLIF(g.arrivals, '')::jsonb
+	       NULLIF(g.arrivals, '')::jsonb, NULLIF(g.revision, 0)
 	FROM unnest($4::text[], $5::text[], $6::integer[], $7::bytea[], $8::bigint[], $9::text[], $10::timestamptz[],
-	            $11::timestamptz[], $12::text[])
-		AS g (tenant, id, model, lines, picodollars, owner, created_at, expires_at, arrivals)
+	            $11::timestamptz[], $12::text[], $13::bigint[])
+		AS g (tenant, id, model, lines, picodollars, owner, created_at, expires_at, arrivals, revision)
 	WHERE (SELECT done FROM go)
 )` + done
 
@@ -166,7 +170,7 @@ func (t *tx) queueWrites(answer *answer) error {
 	}
 	if n, d := &changed.newMonths, &changed.newLastDays; len(n.tenants) > 0 {
 		t.queue(nil, insertMonths, n.tenants, n.starts, n.models, n.calls, n.errors, n.unpriced, n.picods, n.meters,
-			d.starts, d.calls, d.errors, d.unpriced, d.picods, d.meters)
+			t.revisions(n.tenants), d.starts, d.calls, d.errors, d.unpriced, d.picods, d.meters)
 	}
 	if d := &changed.days; len(d.tenants) > 0 {
 		t.queue(nil, upsertDays, d.tenants, d.starts, d.models, d.calls, d.errors, d.unpriced, d.picods, d.meters)
@@ -203,9 +207,27 @@ func (t *tx) queueRecordWrites(changed *changedTotals, answer *answer) error {
 		c.tenants, c.ids, c.ats, c.recorded, c.latencies, c.models, c.prices, c.conditions, c.statuses, c.given, c.lines,
 		c.picods, c.unpriced.all(), c.endpoints.all(), c.errors.all(), c.users.all(), c.ips.all(), c.tags.all(), c.holds.all(),
 		c.settlements.all(), c.overages,
-		m.tenants, m.starts, m.models, m.calls, m.errors, m.unpriced, m.picods, m.meters,
+		m.tenants, m.starts, m.models, m.calls, m.errors, m.unpriced, m.picods, m.meters, t.revisions(m.tenants),
 		d.starts, d.calls, d.errors, d.unpriced, d.picods, d.meters)...)
 	return nil
+}
+
+// revisions are those of locked tenants.
+func (t *tx) revisions(tenants []string) []int64 {
+	revisions := make([]int64, len(tenants))
+	for i, id := range tenants {
+		revisions[i] = t.tenants[id].revision
+	}
+	return revisions
+}
+
+// traces are the revisions that go into holds; 0 is none.
+func (t *tx) traces(tenants []string) []int64 {
+	traces := make([]int64, len(tenants))
+	for i, id := range tenants {
+		traces[i] = t.tenants[id].trace()
+	}
+	return traces
 }
 
 // bearWitness makes a record that the transaction adds its witness.
@@ -241,7 +263,8 @@ func (t *tx) queueHoldWrites(answer *answer) error {
 		created[i], expires[i] = h.CreatedAt, h.ExpiresAt
 	}
 	t.witness = witness{kind: holdWitness, tenantID: holds[0].TenantID, id: holds[0].ID}
-	t.queue(answer, insertHolds, append(t.condition(), tenants, ids, models, packed, picods, owners, created, expires, arrivals)...)
+	t.queue(answer, insertHolds, append(t.condition(),
+		tenants, ids, models, packed, picods, owners, created, expires, arrivals, t.traces(tenants))...)
 	return nil
 }
 
@@ -254,7 +277,7 @@ func (t *tx) queueSettlements() {
 		}
 	}
 	if len(ids) > 0 {
-		t.queue(nil, settleHolds, tenants, ids, records)
+		t.queue(nil, settleHolds, tenants, ids, records, t.traces(tenants))
 	}
 }
 

@@ -111,7 +111,7 @@ WHERE i.indisunique AND i.indkey[0] <> a.attnum AND i.indrelid::regclass::text L
 		for _, amount := range []string{"NaN", "Infinity", "-Infinity", "9223372.036854775808", "1e20"} {
 			for _, statement := range []string{
 				"UPDATE usage_records SET cost = '%s'", "UPDATE usage_records SET overage = '%s'", "UPDATE usage_months SET cost = '%s'",
-				"UPDATE usage_months SET day_cost = '%s'", "INSERT INTO usage_holds VALUES ('a', 'b', 1, '', '%s', '', now(), now())",
+				"UPDATE usage_months SET day_cost = '%s'", "INSERT INTO usage_holds VALUES ('a', 'b', 1, '', '%s', '', now(), now(), false, NULL, NULL, NULL)",
 				"INSERT INTO usage_days VALUES (now(), 0, 0, 0, 1, 'a', '%s', '')", "INSERT INTO usage_carried VALUES (now(), 0, 0, 0, 1, 'a', '%s', '')",
 			} {
 				_, err := db.ExecContext(t.Context(), fmt.Sprintf(statement, amount))

@@ -52,18 +52,21 @@ func newTenant(id string) store.Tenant {
 }
 
 // lockTenants locks rows in the order of their ids, made first where they do not exist and $4 says so, and gives them a
-// new version.
+// new version. $5 says for which of them holds will be traced.
 const lockTenants = `
-INSERT INTO usage_tenants AS t (tenant, name, time_zone, billing_day, suspended, created_at, version, previous, settings)
-SELECT g.tenant, g.tenant, 'UTC', 1, '', $2::timestamptz, $3::bigint, 0, $3
-FROM unnest($1::text[]) AS g (tenant)
+INSERT INTO usage_tenants AS t (
+	tenant, name, time_zone, billing_day, suspended, created_at, version, previous, settings, revision, untraced)
+SELECT g.tenant, g.tenant, 'UTC', 1, '', $2::timestamptz, $3::bigint, 0, $3, 1, CASE WHEN g.traced THEN 0 ELSE 1 END
+FROM unnest($1::text[], $5::boolean[]) AS g (tenant, traced)
 WHERE $4::boolean
    OR (SELECT k.version FROM usage_tenants AS k WHERE k.tenant = g.tenant) IS NOT NULL
 ORDER BY g.tenant COLLATE "C"
 ON CONFLICT (tenant) DO UPDATE
 SET version = excluded.version,
-    previous = t.version
-RETURNING tenant, previous, settings, pg_current_xact_id()::text::bigint AS number,
+    previous = t.version,
+    revision = t.revision + 1,
+    untraced = CASE excluded.untraced WHEN 0 THEN t.untraced ELSE t.revision + 1 END
+RETURNING tenant, previous, settings, revision, untraced, pg_current_xact_id()::text::bigint AS number,
 	(SELECT ` + serverName + `) AS server`
 
 // selectLocked reads the rows of tenants that the same transaction has locked: those whose settings are not remembered, or
@@ -75,9 +78,9 @@ FROM unnest($1::text[], $2::bigint[]) AS g (tenant, settings)
 JOIN usage_tenants AS t ON t.tenant = g.tenant AND t.settings <> g.settings`
 
 type lockedRow struct {
-	Tenant                     string
-	Previous, Settings, Number int64
-	Server                     string
+	Tenant                                         string
+	Previous, Settings, Revision, Untraced, Number int64
+	Server                                         string
 }
 
 // lock locks the tenants of a change and remembers them in t.tenants; those that do not exist are made if the change says
@@ -99,7 +102,7 @@ func (t *tx) lock(ctx context.Context, c *change) error {
 	var locked []lockedRow
 	var rows []tenantRow
 	version := newVersion()
-	t.queue(&locked, lockTenants, c.tenants, t.now, version, c.create)
+	t.queue(&locked, lockTenants, c.tenants, t.now, version, c.create, t.traced(c.tenants))
 	t.queue(&rows, selectLocked, c.tenants, t.remembered(c.tenants, func(n *tenant) int64 { return n.settings }))
 	ahead := t.ask(c)
 	if err := t.send(ctx); err != nil {
@@ -121,9 +124,19 @@ func (t *tx) ask(c *change) *reading {
 		return nil
 	}
 	for _, n := range t.claimed {
-		n.forgetStanding()
+		n.overtake()
 	}
 	return t.queueMissing(t.claimed, c.instants)
+}
+
+// traced says of which tenants the holds that are written will say under which revision.
+func (t *tx) traced(ids []string) []bool {
+	traced := make([]bool, len(ids))
+	for i, id := range ids {
+		n := t.claimed[id]
+		traced[i] = n != nil && n.hasManyHolds()
+	}
+	return traced
 }
 
 // remembered are the versions that what is remembered of tenants is of.
@@ -138,9 +151,9 @@ func (t *tx) remembered(ids []string, version func(*tenant) int64) []int64 {
 	return versions
 }
 
-// remember takes what is remembered of locked tenants: all of it where nobody has written for them since, only their
-// settings where somebody has, and in place of those their rows where they have changed. What is being read anew stays.
-func (t *tx) remember(version int64, locked []lockedRow, rows []tenantRow, readAnew bool) error {
+// remember takes what is remembered of locked tenants: all of it where nobody has written for them since, what is to be read
+// again where somebody has, and in place of both their rows where those have changed. What is being read stays.
+func (t *tx) remember(version int64, locked []lockedRow, rows []tenantRow, reading bool) error {
 	changed := make(map[string]*tenant, len(rows))
 	for i := range rows {
 		n, err := rows[i].tenant()
@@ -156,8 +169,8 @@ func (t *tx) remember(version int64, locked []lockedRow, rows []tenantRow, readA
 		}
 		n, known := t.claimed[row.Tenant]
 		if known && n.version != row.Previous {
-			if !readAnew {
-				n.forgetStanding()
+			if !reading {
+				n.overtake()
 			}
 			alone = false
 		}
@@ -167,7 +180,7 @@ func (t *tx) remember(version int64, locked []lockedRow, rows []tenantRow, readA
 		if n == nil {
 			return fmt.Errorf("tenant %q has no row: %w", row.Tenant, store.ErrCorrupt)
 		}
-		n.version, n.server, n.settings = version, t.server, row.Settings
+		n.version, n.server, n.settings, n.revision, n.untraced = version, t.server, row.Settings, row.Revision, row.Untraced
 		t.tenants[row.Tenant] = n
 	}
 	t.store.alone.Store(alone)

@@ -129,16 +129,18 @@ func lists(keys []periodKey) (tenants []string, starts []time.Time) {
 	return tenants, starts
 }
 
+// selectMonthsOf reads what of some months was written after a revision of their tenants; all has been after 0.
 const selectMonthsOf = `
 SELECT t.tenant, t.start, t.model, t.calls, t.errors, t.unpriced, t.picods, t.meters,
        t.day, t.day_calls, t.day_errors, t.day_unpriced, t.day_picods, t.day_meters
-FROM unnest($1::text[], $2::timestamptz[]) AS g (tenant, start)
+FROM unnest($1::text[], $2::timestamptz[], $3::bigint[]) AS g (tenant, start, revision)
 CROSS JOIN LATERAL (
 	SELECT tenant, start, model, calls, errors, unpriced, (cost * 1000000000000)::bigint AS picods, meters,
 	       day, day_calls, day_errors, day_unpriced, (day_cost * 1000000000000)::bigint AS day_picods, day_meters
 	FROM usage_months
 	WHERE tenant = g.tenant
 	  AND start = g.start
+	  AND revision > g.revision
 	OFFSET 0) AS t`
 
 // selectMonths reads the totals of some months, each with the last day in it.
@@ -148,7 +150,7 @@ func (s *Store) selectMonths(ctx context.Context, q queryer, months []periodKey)
 	}
 	var rows []monthRow
 	tenants, starts := lists(months)
-	if err := q.SelectContext(ctx, &rows, selectMonthsOf, tenants, starts); err != nil {
+	if err := q.SelectContext(ctx, &rows, selectMonthsOf, tenants, starts, make([]int64, len(months))); err != nil {
 		return nil, err
 	}
 	return s.months(ctx, q, rows)

@@ -59,13 +59,19 @@ const deleteDays = `
 DELETE FROM usage_days
 WHERE tenant = $1`
 
+// Who remembers totals that are not there any more has to forget them: what is deleted has no revision.
+const updateRebuilt = `
+UPDATE usage_tenants
+SET settings = version
+WHERE tenant = $1`
+
 // rebuild replaces a tenant's totals by what its records, and those that were dropped, add up to by its calendar.
 func (t *tx) rebuild(ctx context.Context, n *tenant) error {
 	tally, err := t.store.tally(ctx, t, n, func(*store.Record) {})
 	if err != nil {
 		return err
 	}
-	for _, statement := range []string{deleteMonths, deleteDays} {
+	for _, statement := range []string{deleteMonths, deleteDays, updateRebuilt} {
 		if _, err := t.ExecContext(ctx, statement, n.row.ID); err != nil {
 			return err
 		}

@@ -77,6 +77,9 @@ func (h *Holds) Until() time.Time {
 	return h.queue[0].ExpiresAt
 }
 
+// Len is how many holds are here.
+func (h *Holds) Len() int { return len(h.queue) }
+
 // Totals are what the holds add up to, until they change.
 func (h *Holds) Totals() []*store.Total { return h.sums.Totals() }
 

@@ -19,7 +19,10 @@ CREATE TABLE usage_tenants (
 	created_at  timestamptz NOT NULL,
 	version     bigint      NOT NULL,        -- a random number of the last transaction that may have changed what a store
 	previous    bigint      NOT NULL,        -- remembers, and of the one before: whether what another remembers is still so
-	settings    bigint      NOT NULL         -- the version under which the columns above were last changed
+	settings    bigint      NOT NULL,        -- the version under which the columns above were last changed, or the totals made anew
+	revision    bigint      NOT NULL,        -- how many versions there were: rows say under which they were last written, so
+	                                         -- that a store which remembers one reads only what others wrote after it
+	untraced    bigint      NOT NULL         -- the last revision under which holds were written that do not say so
 ) WITH (fillfactor = 50);
 
 -- Texts that repeat from row to row (meters, rates, price versions, conditions) and the providers' models, under the
@@ -87,6 +90,7 @@ CREATE TABLE usage_months (
 	day_calls    bigint      NOT NULL,
 	day_errors   bigint      NOT NULL,
 	day_unpriced bigint      NOT NULL,
+	revision     bigint      NOT NULL,       -- of the tenant, when the row was last written
 	model        integer     NOT NULL,
 	tenant       text COLLATE "C" NOT NULL,
 	cost         numeric(38,12) NOT NULL CHECK (cost BETWEEN -9223372.036854775807 AND 9223372.036854775807),
@@ -134,10 +138,12 @@ CREATE TABLE usage_holds (
 	released   boolean     NOT NULL DEFAULT false,
 	record     text COLLATE "C",             -- id of the record that settled it
 	arrivals   jsonb,                        -- array of those that it set; NULL when it set none
+	revision   bigint,                       -- of the tenant, when the row was last written; NULL when it is not said
 	PRIMARY KEY (tenant, id)
 );
 
 CREATE INDEX usage_holds_open ON usage_holds (tenant, expires_at) WHERE NOT released AND record IS NULL;
+CREATE INDEX usage_holds_revision ON usage_holds (tenant, revision) WHERE revision IS NOT NULL;
 
 -- How far the limits per minute and second are taken: one theoretical arrival time for each thing that a rate counts. The
 -- rows are written again and again, and half of each page is left free for that, as in usage_months.
