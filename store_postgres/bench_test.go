@@ -19,6 +19,7 @@ import (
 	"github.com/shopspring/decimal"
 
 	"github.com/acf68eca/usage"
+	"github.com/acf68eca/usage/internal/group"
 	"github.com/acf68eca/usage/internal/pgtest"
 	storepostgres "github.com/acf68eca/usage/store_postgres"
 )
@@ -217,7 +218,64 @@ func (a alternative) log(ctx context.Context, c usage.OpenAICall) error {
 	return tx.Commit()
 }
 
-// BenchmarkLogOpenAI is the durable write path, beside the alternative.
+// logGroup is log for many calls at once: the same rows, by one statement in a transaction of its own.
+func (a alternative) logGroup(ctx context.Context, calls []usage.OpenAICall) error {
+	n := len(calls)
+	ids, tenants, models, endpoints := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	input, cached, output, latencies := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
+	ats, picods, statuses := make([]time.Time, n), make([]int64, n), make([]int32, n)
+	for i, c := range calls {
+		id, err := uuid.NewV7()
+		if err != nil {
+			return err
+		}
+		ids[i], tenants[i], ats[i], models[i], endpoints[i] = id.String(), c.TenantID, time.Now(), c.Model, c.Endpoint
+		input[i], cached[i], output[i] = c.InputTokens, c.CachedInputTokens, c.OutputTokens
+		picods[i], statuses[i], latencies[i] = c.InputTokens*2_000_000+c.OutputTokens*8_000_000, int32(c.Status), c.Latency.Microseconds()
+	}
+	_, err := a.db.ExecContext(ctx, `
+WITH logged AS (
+	INSERT INTO alternative.log
+	SELECT g.id, g.tenant, g.at, g.model, g.input, g.cached, g.output, g.picods * 0.000000000001, g.endpoint, g.status, g.latency
+	FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
+	            $9::text[], $10::integer[], $11::bigint[])
+		AS g (id, tenant, at, model, input, cached, output, picods, endpoint, status, latency)
+	ON CONFLICT DO NOTHING
+	RETURNING tenant, to_char(at, 'YYYY-MM') AS month, model, input + output AS tokens, cost
+), months AS (
+	INSERT INTO alternative.months AS m
+	SELECT tenant, month, model, count(*), sum(tokens), sum(cost)
+	FROM logged
+	GROUP BY tenant, month, model
+	ORDER BY tenant, month, model
+	ON CONFLICT (tenant, month, model) DO UPDATE
+	SET calls = m.calls + excluded.calls, tokens = m.tokens + excluded.tokens, cost = m.cost + excluded.cost
+)
+SELECT max
+FROM alternative.quotas
+WHERE tenant = ANY ($2)`, ids, tenants, ats, models, input, cached, output, picods, endpoints, statuses, latencies)
+	return err
+}
+
+// groups has callers share commits of logGroup as those of the library do. It keeps no more than the alternative: what the
+// library can be at the most on this machine, if all that it keeps beside cost nothing.
+func (a alternative) groups() *group.Group[usage.OpenAICall, struct{}] {
+	return &group.Group[usage.OpenAICall, struct{}]{
+		Commit: func(calls []usage.OpenAICall) []group.Result[struct{}] {
+			results, err := make([]group.Result[struct{}], len(calls)), a.logGroup(context.Background(), calls)
+			for i := range results {
+				results[i].Err = err
+			}
+			return results
+		},
+		Size:     func(usage.OpenAICall) int { return 1 },
+		MaxItems: 1000, MaxSize: 1000,
+		Leaders: func() int { return 2 },
+		Key:     func(c usage.OpenAICall) string { return c.TenantID },
+	}
+}
+
+// BenchmarkLogOpenAI is the durable write path, beside the alternative, and that with shared commits.
 func BenchmarkLogOpenAI(b *testing.B) {
 	dsn := durable(b)
 	for _, load := range benchLoads {
@@ -227,6 +285,13 @@ func BenchmarkLogOpenAI(b *testing.B) {
 				alt := newAlternative(b, dsn, load.tenants)
 				steadily(b, callers, load.tenants, func(i int) error {
 					return alt.log(context.Background(), benchCall(i, load.tenants))
+				})
+			})
+			b.Run(name+"/groups", func(b *testing.B) {
+				groups := newAlternative(b, dsn, load.tenants).groups()
+				steadily(b, callers, load.tenants, func(i int) error {
+					_, err := groups.Do(context.Background(), benchCall(i, load.tenants))
+					return err
 				})
 			})
 			b.Run(name+"/usage", func(b *testing.B) {
