@@ -19,6 +19,7 @@ import (
 	"github.com/shopspring/decimal"
 
 	"github.com/acf68eca/usage"
+	"github.com/acf68eca/usage/internal/group"
 	storesqlite "github.com/acf68eca/usage/store_sqlite"
 )
 
@@ -137,6 +138,14 @@ func newAlternative(b *testing.B, path string, tenants int) alternative {
 	return alternative{db}
 }
 
+// What it does for each call.
+const (
+	insertLog   = `INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+	upsertMonth = `INSERT INTO months VALUES (?, ?, ?, 1, ?, ?) ON CONFLICT DO UPDATE
+		SET calls = calls + 1, tokens = tokens + excluded.tokens, cost = cost + excluded.cost`
+	selectQuota = `SELECT max FROM quotas WHERE tenant = ?`
+)
+
 func (a alternative) log(ctx context.Context, c usage.OpenAICall) error {
 	tx, err := a.db.BeginTxx(ctx, nil)
 	if err != nil {
@@ -148,20 +157,17 @@ func (a alternative) log(ctx context.Context, c usage.OpenAICall) error {
 		return err
 	}
 	now, cost := time.Now(), c.InputTokens*2_000_000+c.OutputTokens*8_000_000
-	_, err = tx.ExecContext(ctx, `INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, id.String(), c.TenantID,
-		now.UnixMicro(), c.Model, c.InputTokens, c.CachedInputTokens, c.OutputTokens, cost, c.Endpoint, c.Status,
-		c.Latency.Microseconds())
+	_, err = tx.ExecContext(ctx, insertLog, id.String(), c.TenantID, now.UnixMicro(), c.Model, c.InputTokens, c.CachedInputTokens,
+		c.OutputTokens, cost, c.Endpoint, c.Status, c.Latency.Microseconds())
 	if err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO months VALUES (?, ?, ?, 1, ?, ?) ON CONFLICT DO UPDATE
-		SET calls = calls + 1, tokens = tokens + excluded.tokens, cost = cost + excluded.cost`,
-		c.TenantID, now.Format("2006-01"), c.Model, c.InputTokens+c.OutputTokens, cost)
+	_, err = tx.ExecContext(ctx, upsertMonth, c.TenantID, now.Format("2006-01"), c.Model, c.InputTokens+c.OutputTokens, cost)
 	if err != nil {
 		return err
 	}
 	var limit int64
-	if err := tx.GetContext(ctx, &limit, `SELECT max FROM quotas WHERE tenant = ?`, c.TenantID); err != nil {
+	if err := tx.GetContext(ctx, &limit, selectQuota, c.TenantID); err != nil {
 		return err
 	}
 	if cost > limit {
@@ -170,7 +176,60 @@ func (a alternative) log(ctx context.Context, c usage.OpenAICall) error {
 	return tx.Commit()
 }
 
-// BenchmarkLogOpenAI is the durable write path, beside the alternative.
+// groups has callers share the alternative's transactions, with its statements kept prepared. It keeps no more than the
+// alternative does, and says what shared commits alone bring on this machine.
+func (a alternative) groups(b *testing.B) *group.Group[usage.OpenAICall, struct{}] {
+	prepare := func(query string) *sqlx.Stmt {
+		stmt, err := a.db.PreparexContext(b.Context(), query)
+		if err != nil {
+			b.Fatal(err)
+		}
+		return stmt
+	}
+	insert, upsert, limit := prepare(insertLog), prepare(upsertMonth), prepare(selectQuota)
+	logAll := func(ctx context.Context, calls []usage.OpenAICall) error {
+		tx, err := a.db.BeginTxx(ctx, nil)
+		if err != nil {
+			return err
+		}
+		defer tx.Rollback()
+		insert, upsert, limit := tx.Stmtx(insert), tx.Stmtx(upsert), tx.Stmtx(limit)
+		for _, c := range calls {
+			id, err := uuid.NewV7()
+			if err != nil {
+				return err
+			}
+			now, cost := time.Now(), c.InputTokens*2_000_000+c.OutputTokens*8_000_000
+			_, err = insert.ExecContext(ctx, id.String(), c.TenantID, now.UnixMicro(), c.Model, c.InputTokens, c.CachedInputTokens,
+				c.OutputTokens, cost, c.Endpoint, c.Status, c.Latency.Microseconds())
+			if err != nil {
+				return err
+			}
+			_, err = upsert.ExecContext(ctx, c.TenantID, now.Format("2006-01"), c.Model, c.InputTokens+c.OutputTokens, cost)
+			if err != nil {
+				return err
+			}
+			var max int64
+			if err := limit.GetContext(ctx, &max, c.TenantID); err != nil {
+				return err
+			}
+		}
+		return tx.Commit()
+	}
+	return &group.Group[usage.OpenAICall, struct{}]{
+		Commit: func(calls []usage.OpenAICall) []group.Result[struct{}] {
+			results, err := make([]group.Result[struct{}], len(calls)), logAll(context.Background(), calls)
+			for i := range results {
+				results[i].Err = err
+			}
+			return results
+		},
+		Size:     func(usage.OpenAICall) int { return 1 },
+		MaxItems: 2000, MaxSize: 2000,
+	}
+}
+
+// BenchmarkLogOpenAI is the durable write path, beside the alternative, and that with shared commits.
 func BenchmarkLogOpenAI(b *testing.B) {
 	for _, load := range []struct {
 		name    string
@@ -182,6 +241,13 @@ func BenchmarkLogOpenAI(b *testing.B) {
 				alt := newAlternative(b, filepath.Join(b.TempDir(), "alt.db"), load.tenants)
 				steadily(b, callers, 8_000, func(i int) error {
 					return alt.log(context.Background(), benchCall(i, load.tenants))
+				})
+			})
+			b.Run(name+"/groups", func(b *testing.B) {
+				groups := newAlternative(b, filepath.Join(b.TempDir(), "groups.db"), load.tenants).groups(b)
+				steadily(b, callers, 8_000, func(i int) error {
+					_, err := groups.Do(context.Background(), benchCall(i, load.tenants))
+					return err
 				})
 			})
 			b.Run(name+"/usage", func(b *testing.B) {
