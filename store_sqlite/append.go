@@ -98,7 +98,7 @@ func (t *tx) change(
 		if *outcome, err = one(ctx, n, b.records[i]); err != nil {
 			return err
 		}
-		t.replay.order = t.replay.order[1:]
+		t.replay.next()
 		if outcome.Err == nil && !outcome.Duplicate {
 			changed, last = append(changed, outcome.Record), i
 		}
@@ -120,11 +120,7 @@ func (t *tx) append(ctx context.Context, n *tenant, r *store.Record) (store.Outc
 		err := &store.PrunedError{TenantID: r.TenantID, ID: r.ID, At: r.At, Horizon: n.row.Horizon}
 		return store.Outcome{Record: r, Err: err}, nil
 	}
-	model, err := t.modelNumber(ctx, modelName{r.Provider, r.Model})
-	if err != nil {
-		return store.Outcome{}, err
-	}
-	if r.HoldID != "" || t.replay.on {
+	if r.HoldID != "" || t.replay.on || len(t.replay.looked) > 0 {
 		// What becomes of a hold stands in the row, so it is asked first; but a record that is there changes nothing.
 		if outcome, found, err := t.before(ctx, n, r); found || err != nil {
 			return outcome, err
@@ -134,6 +130,10 @@ func (t *tx) append(ctx context.Context, n *tenant, r *store.Record) (store.Outc
 		if err := t.settlement(ctx, n, r); err != nil {
 			return refuse(r, err)
 		}
+	}
+	model, err := t.modelNumber(ctx, modelName{r.Provider, r.Model})
+	if err != nil {
+		return store.Outcome{}, err
 	}
 	inserted, err := t.insertRecord(ctx, n, model, r)
 	if err != nil {

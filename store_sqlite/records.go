@@ -95,7 +95,11 @@ func (s *Store) lines(ctx context.Context, q queryer, b []byte) ([]store.Line, e
 
 // recordColumns are the columns of a recordRow, from the table under the name r.
 const recordColumns = `
-	r.id, r.at, r.recorded_at, r.at_given, r.model, r.lines, r.cost, r.unpriced, r.prices, r.conditions, r.endpoint,
+	r.id,` + contentColumns
+
+// contentColumns are those that are not known from the question for one id.
+const contentColumns = `
+	r.at, r.recorded_at, r.at_given, r.model, r.lines, r.cost, r.unpriced, r.prices, r.conditions, r.endpoint,
 	r.status, r.latency, r.error, r.user, r.ip, r.tags, r.hold, r.settlement, r.overage`
 
 const selectRecord = `
@@ -119,20 +123,21 @@ func (t *tx) findRecord(ctx context.Context, n *tenant, id string) (*store.Recor
 	if err := t.row(findRecord, values, id, n.number); err != nil {
 		return nil, err
 	}
-	row := recordRowOf(values)
+	row := recordRowOf(id, values)
 	return t.store.record(ctx, t, n, &row)
 }
 
 const recordColumnCount = 20
 
-// recordRowOf is what sqlx does with a row, without its looking up each column's name.
-func recordRowOf(v []driver.Value) recordRow {
+// recordRowOf is what sqlx does with a row, without its looking up each column's name. The first column is not looked at: it is
+// the id, or stands for it.
+func recordRowOf(id string, v []driver.Value) recordRow {
 	number := func(i int) int64 { n, _ := v[i].(int64); return n }
 	text := func(i int) string { s, _ := v[i].(string); return s }
 	optional := func(i int) sql.NullString { return sql.NullString{String: text(i), Valid: v[i] != nil} }
 	lines, _ := v[5].([]byte)
 	return recordRow{
-		ID: text(0), At: number(1), RecordedAt: number(2), AtGiven: number(3) != 0, Model: number(4), Lines: lines,
+		ID: id, At: number(1), RecordedAt: number(2), AtGiven: number(3) != 0, Model: number(4), Lines: lines,
 		Cost: sql.NullInt64{Int64: number(6), Valid: v[6] != nil}, Unpriced: optional(7), Prices: number(8),
 		Conditions: number(9), Endpoint: number(10), Status: int(number(11)), Latency: number(12), Error: optional(13),
 		User: optional(14), IP: optional(15), Tags: optional(16), Hold: optional(17), Settlement: optional(18), Overage: number(19),

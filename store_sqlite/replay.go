@@ -16,8 +16,16 @@ type replay struct {
 	// records are those of the batch, and order their order, from the one at hand on.
 	records []*store.Record
 	order   []int
-	// looked has the records that were looked up, each with the stored one of its id, nil when there was none then.
-	looked map[*store.Record]*store.Record
+	// looked are what is stored under the ids of the first of order, nil where there was nothing when they were looked up.
+	looked []*store.Record
+}
+
+// next is called after each record.
+func (r *replay) next() {
+	r.order = r.order[1:]
+	if len(r.looked) > 0 {
+		r.looked = r.looked[1:]
+	}
 }
 
 const wantedAtOnce = 32
@@ -29,7 +37,7 @@ WITH wanted (number, id, tenant) AS (
 	       (16, ?, ?), (17, ?, ?), (18, ?, ?), (19, ?, ?), (20, ?, ?), (21, ?, ?), (22, ?, ?), (23, ?, ?),
 	       (24, ?, ?), (25, ?, ?), (26, ?, ?), (27, ?, ?), (28, ?, ?), (29, ?, ?), (30, ?, ?), (31, ?, ?)
 )
-SELECT` + recordColumns + `, wanted.number
+SELECT wanted.number,` + contentColumns + `
 FROM wanted
 CROSS JOIN usage_records AS r
 WHERE r.id = wanted.id
@@ -38,15 +46,16 @@ WHERE r.id = wanted.id
 // before compares a record with the one that has its id, before it is inserted. It may fail to find one that came with an
 // earlier record of the batch, unless a hold depends on it: inserting will find it.
 func (t *tx) before(ctx context.Context, n *tenant, r *store.Record) (outcome store.Outcome, found bool, err error) {
-	if _, looked := t.replay.looked[r]; !looked && t.replay.on {
+	if t.replay.on && len(t.replay.looked) == 0 {
 		if err := t.lookAhead(ctx); err != nil {
 			return outcome, false, err
 		}
 	}
-	stored := t.replay.looked[r]
+	looked := t.replay.looked
 	switch {
-	case stored != nil:
-		return compare(stored, r), true, nil
+	case len(looked) > 0 && looked[0] != nil:
+		t.replay.on = true
+		return compare(looked[0], r), true, nil
 	case r.HoldID != "":
 		return t.existing(ctx, n, r)
 	}
@@ -78,49 +87,27 @@ func compare(stored, r *store.Record) store.Outcome {
 	return outcome
 }
 
-// lookAhead looks up the record at hand and those after it.
+// lookAhead looks up the record at hand and those after it. What is left of the list of what is wanted is NULL, which finds
+// nothing.
 func (t *tx) lookAhead(ctx context.Context) error {
 	next := t.replay.order[:min(len(t.replay.order), wantedAtOnce)]
-	tenants := make([]*tenant, len(next))
-	args := make([]driver.Value, 0, 2*wantedAtOnce)
+	tenants, args := make([]*tenant, len(next)), make([]driver.Value, 2*wantedAtOnce)
 	for i, at := range next {
 		record := t.replay.records[at]
 		n, err := t.knownTenant(ctx, record.TenantID)
 		if err != nil {
 			return err
 		}
-		if n == nil {
-			n = &tenant{} // a number that no row has
+		if n != nil {
+			tenants[i], args[2*i], args[2*i+1] = n, record.ID, n.number
 		}
-		tenants[i], args = n, append(args, record.ID, n.number)
 	}
-	for len(args) < 2*wantedAtOnce {
-		args = append(args, "", int64(0))
-	}
-	t.replay.looked = make(map[*store.Record]*store.Record, len(next))
-	for _, at := range next {
-		t.replay.looked[t.replay.records[at]] = nil
-	}
-	rows, numbers, err := t.wanted(args)
-	for i := range rows {
-		of := numbers[i]
-		stored, err := t.store.record(ctx, t, tenants[of], &rows[i])
-		if err != nil {
-			return err
-		}
-		t.replay.looked[t.replay.records[next[of]]] = stored
-	}
-	return err
-}
-
-// wanted reads the rows of wantedAtOnce ids and tenants, each with the number of what it was wanted for.
-func (t *tx) wanted(args []driver.Value) (rows []recordRow, numbers []int64, err error) {
-	rows, numbers = make([]recordRow, 0, wantedAtOnce), make([]int64, 0, wantedAtOnce)
-	values := make([]driver.Value, recordColumnCount+1)
-	err = t.rows(findRecords, values, args, func() error {
-		number, _ := values[recordColumnCount].(int64)
-		rows, numbers = append(rows, recordRowOf(values)), append(numbers, number)
-		return nil
+	t.replay.looked = make([]*store.Record, len(next))
+	values := make([]driver.Value, recordColumnCount)
+	return t.rows(findRecords, values, args, func() (err error) {
+		i, _ := values[0].(int64)
+		row := recordRowOf(t.replay.records[next[i]].ID, values)
+		t.replay.looked[i], err = t.store.record(ctx, t, tenants[i], &row)
+		return err
 	})
-	return rows, numbers, err
 }
