@@ -120,7 +120,7 @@ func (t *tx) append(ctx context.Context, n *tenant, r *store.Record) (store.Outc
 		err := &store.PrunedError{TenantID: r.TenantID, ID: r.ID, At: r.At, Horizon: n.row.Horizon}
 		return store.Outcome{Record: r, Err: err}, nil
 	}
-	if r.HoldID != "" || t.replay.on || len(t.replay.looked) > 0 {
+	if r.HoldID != "" || t.store.replaying || len(t.replay.looked) > 0 {
 		// What becomes of a hold stands in the row, so it is asked first; but a record that is there changes nothing.
 		if outcome, found, err := t.before(ctx, n, r); found || err != nil {
 			return outcome, err

@@ -10,9 +10,8 @@ import (
 )
 
 // replay is what a transaction knows of records that are in the ledger already. Who sends one call again mostly sends
-// many: after a duplicate, the next records are looked up before they are inserted, several in one query.
+// many: after a duplicate (Store.replaying), the next records are looked up before they are inserted, several in one query.
 type replay struct {
-	on bool
 	// records are those of the batch, and order their order, from the one at hand on.
 	records []*store.Record
 	order   []int
@@ -46,7 +45,7 @@ WHERE r.id = wanted.id
 // before compares a record with the one that has its id, before it is inserted. It may fail to find one that came with an
 // earlier record of the batch, unless a hold depends on it: inserting will find it.
 func (t *tx) before(ctx context.Context, n *tenant, r *store.Record) (outcome store.Outcome, found bool, err error) {
-	if t.replay.on && len(t.replay.looked) == 0 {
+	if t.store.replaying && len(t.replay.looked) == 0 && len(t.replay.order) > 1 {
 		if err := t.lookAhead(ctx); err != nil {
 			return outcome, false, err
 		}
@@ -54,19 +53,19 @@ func (t *tx) before(ctx context.Context, n *tenant, r *store.Record) (outcome st
 	looked := t.replay.looked
 	switch {
 	case len(looked) > 0 && looked[0] != nil:
-		t.replay.on = true
+		t.store.replaying = true
 		return compare(looked[0], r), true, nil
-	case r.HoldID != "":
+	case len(looked) == 0, r.HoldID != "":
 		return t.existing(ctx, n, r)
 	}
-	t.replay.on = false
+	t.store.replaying = false
 	return outcome, false, nil
 }
 
 // existing compares a record with the one that has its id.
 func (t *tx) existing(ctx context.Context, n *tenant, r *store.Record) (outcome store.Outcome, found bool, err error) {
 	stored, err := t.findRecord(ctx, n, r.ID)
-	t.replay.on = err == nil
+	t.store.replaying = err == nil
 	if errors.Is(err, sql.ErrNoRows) {
 		return outcome, false, nil
 	}

@@ -44,6 +44,8 @@ type Store struct {
 	// Used by whoever has the writer's connection.
 	prepared *prepared
 	cache    *cache
+	// Whether the last record of an Append was there already.
+	replaying bool
 	// All that has been read of the dictionaries: their rows never change.
 	known dictionaries
 	// The readers' prepared statements, by query.
