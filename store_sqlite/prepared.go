@@ -19,6 +19,7 @@ const (
 	insertPlain
 	findRecord
 	findRecords
+	findPlain
 	selectFiledRow
 	insertMonthRow
 	updateMonthRow
@@ -36,6 +37,7 @@ func (s statement) sql() string {
 		insertPlain:    insertPlainSQL,
 		findRecord:     selectRecord,
 		findRecords:    selectWanted,
+		findPlain:      selectPlainWanted,
 		selectFiledRow: selectFiled,
 		insertMonthRow: insertMonth,
 		updateMonthRow: updateMonth,

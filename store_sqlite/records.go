@@ -93,14 +93,18 @@ func (s *Store) lines(ctx context.Context, q queryer, b []byte) ([]store.Line, e
 	return lines, nil
 }
 
-// recordColumns are the columns of a recordRow, from the table under the name r.
-const recordColumns = `
-	r.id,` + contentColumns
+// recordColumns are the columns of a recordRow, from the table under the name r: the id, those that every record has, and those
+// that most lack.
+const (
+	recordColumns = `
+	r.id,` + plainColumns + `,` + rarerColumns
 
-// contentColumns are those that are not known from the question for one id.
-const contentColumns = `
-	r.at, r.recorded_at, r.at_given, r.model, r.lines, r.cost, r.unpriced, r.prices, r.conditions, r.endpoint,
-	r.status, r.latency, r.error, r.user, r.ip, r.tags, r.hold, r.settlement, r.overage`
+	plainColumns = `
+	r.at, r.recorded_at, r.at_given, r.model, r.lines, r.cost, r.prices, r.conditions, r.endpoint, r.status, r.latency`
+
+	rarerColumns = `
+	r.unpriced, r.error, r.user, r.ip, r.tags, r.hold, r.settlement, r.overage`
+)
 
 const selectRecord = `
 SELECT` + recordColumns + `
@@ -119,29 +123,35 @@ func (s *Store) getRecord(ctx context.Context, q queryer, n *tenant, id string) 
 
 // findRecord is getRecord within the transaction that writes.
 func (t *tx) findRecord(ctx context.Context, n *tenant, id string) (*store.Record, error) {
-	values := make([]driver.Value, recordColumnCount)
+	values := make([]driver.Value, 1+plainColumnCount+rarerColumnCount)
 	if err := t.row(findRecord, values, id, n.number); err != nil {
 		return nil, err
 	}
-	row := recordRowOf(id, values)
+	row := recordRowOf(id, values[1:])
 	return t.store.record(ctx, t, n, &row)
 }
 
-const recordColumnCount = 20
+const (
+	plainColumnCount = 11
+	rarerColumnCount = 8
+)
 
-// recordRowOf is what sqlx does with a row, without its looking up each column's name. The first column is not looked at: it is
-// the id, or stands for it.
+// recordRowOf is what sqlx does with a row, without its looking up each column's name, of plainColumns and, if they are there,
+// rarerColumns.
 func recordRowOf(id string, v []driver.Value) recordRow {
 	number := func(i int) int64 { n, _ := v[i].(int64); return n }
-	text := func(i int) string { s, _ := v[i].(string); return s }
-	optional := func(i int) sql.NullString { return sql.NullString{String: text(i), Valid: v[i] != nil} }
-	lines, _ := v[5].([]byte)
-	return recordRow{
-		ID: id, At: number(1), RecordedAt: number(2), AtGiven: number(3) != 0, Model: number(4), Lines: lines,
-		Cost: sql.NullInt64{Int64: number(6), Valid: v[6] != nil}, Unpriced: optional(7), Prices: number(8),
-		Conditions: number(9), Endpoint: number(10), Status: int(number(11)), Latency: number(12), Error: optional(13),
-		User: optional(14), IP: optional(15), Tags: optional(16), Hold: optional(17), Settlement: optional(18), Overage: number(19),
+	text := func(i int) sql.NullString { s, ok := v[i].(string); return sql.NullString{String: s, Valid: ok} }
+	lines, _ := v[4].([]byte)
+	row := recordRow{
+		ID: id, At: number(0), RecordedAt: number(1), AtGiven: number(2) != 0, Model: number(3), Lines: lines,
+		Cost: sql.NullInt64{Int64: number(5), Valid: v[5] != nil}, Prices: number(6), Conditions: number(7),
+		Endpoint: number(8), Status: int(number(9)), Latency: number(10),
 	}
+	if len(v) > plainColumnCount {
+		row.Unpriced, row.Error, row.User, row.IP = text(11), text(12), text(13), text(14)
+		row.Tags, row.Hold, row.Settlement, row.Overage = text(15), text(16), text(17), number(18)
+	}
+	return row
 }
 
 // Record implements store.Store.
