@@ -147,7 +147,7 @@ func (s *Store) holds(ctx context.Context, q queryer, rows []holdRow) ([]*store.
 	packed := make([][]pack.Line, len(rows))
 	var texts, models []int32
 	for i := range rows {
-		lines, err := pack.ParseLines(rows[i].Lines)
+		lines, err := pack.ParseLines(nil, rows[i].Lines)
 		if err != nil {
 			return nil, err
 		}

@@ -44,7 +44,7 @@ func (s *Store) records(ctx context.Context, q queryer, rows []recordRow) (recor
 	packed := make([][]pack.Line, len(rows))
 	var texts, models []int32
 	for i := range rows {
-		if packed[i], err = pack.ParseLines(rows[i].Lines); err != nil {
+		if packed[i], err = pack.ParseLines(nil, rows[i].Lines); err != nil {
 			return nil, err
 		}
 		texts, models = append(appendTexts(texts, packed[i]), rows[i].Prices, rows[i].Conditions), append(models, rows[i].Model)

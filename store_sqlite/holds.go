@@ -81,7 +81,7 @@ func (s *Store) hold(ctx context.Context, q queryer, n *tenant, row *holdRow) (*
 	if err != nil {
 		return nil, err
 	}
-	lines, err := s.lines(ctx, q, row.Lines)
+	lines, err := s.lines(ctx, q, row.Lines, nil)
 	if err != nil {
 		return nil, err
 	}

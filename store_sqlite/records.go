@@ -37,6 +37,8 @@ type recordRow struct {
 	Hold       sql.NullString
 	Settlement sql.NullString
 	Overage    int64
+	// given are the lines of a call that is sent again: mostly they are those of the row.
+	given []store.Line
 }
 
 // record resolves the numbers of a row.
@@ -53,7 +55,7 @@ func (s *Store) record(ctx context.Context, q queryer, n *tenant, row *recordRow
 		User: row.User.String, IP: row.IP.String, HoldID: row.Hold.String,
 		Settlement: store.Settlement(row.Settlement.String), Overage: store.Money(row.Overage),
 	}
-	if r.Lines, err = s.lines(ctx, q, row.Lines); err != nil {
+	if r.Lines, err = s.lines(ctx, q, row.Lines, row.given); err != nil {
 		return nil, err
 	}
 	if row.Tags.Valid {
@@ -71,13 +73,17 @@ func (s *Store) record(ctx context.Context, q queryer, n *tenant, row *recordRow
 	return r, err
 }
 
-func (s *Store) lines(ctx context.Context, q queryer, b []byte) ([]store.Line, error) {
-	packed, err := pack.ParseLines(b)
+// usualLines is as many lines as hardly any record passes.
+const usualLines = 8
+
+// lines unpacks the lines of a row. Those that are like others are the others: a call that is sent again has its lines already.
+func (s *Store) lines(ctx context.Context, q queryer, b []byte, others []store.Line) ([]store.Line, error) {
+	packed, err := pack.ParseLines(make([]pack.Line, 0, usualLines), b)
 	if err != nil || len(packed) == 0 {
 		return nil, err
 	}
-	lines := make([]store.Line, len(packed))
-	for i, p := range packed {
+	lines := make([]store.Line, 0, usualLines) // on the stack
+	for _, p := range packed {
 		meter, err := s.text(ctx, q, p.Meter)
 		if err != nil {
 			return nil, err
@@ -86,11 +92,14 @@ func (s *Store) lines(ctx context.Context, q queryer, b []byte) ([]store.Line, e
 		if err != nil {
 			return nil, err
 		}
-		lines[i] = store.Line{
+		lines = append(lines, store.Line{
 			Meter: store.Meter(meter), Quantity: p.Quantity, Rate: rate, Cost: store.Money(p.Cost), Unbilled: p.Unbilled,
-		}
+		})
 	}
-	return lines, nil
+	if slices.Equal(lines, others) {
+		return others, nil
+	}
+	return slices.Clone(lines), nil
 }
 
 // recordColumns are the columns of a recordRow, from the table under the name r: the id, those that every record has, and those

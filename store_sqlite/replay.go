@@ -125,7 +125,9 @@ func (t *tx) lookAhead(ctx context.Context) error {
 	t.replay.looked = make([]*store.Record, len(next))
 	return t.rows(statement, values, args, func() (err error) {
 		i, _ := values[0].(int64)
-		row := recordRowOf(t.replay.records[next[i]].ID, values[1:])
+		given := t.replay.records[next[i]]
+		row := recordRowOf(given.ID, values[1:])
+		row.given = given.Lines
 		t.replay.looked[i], err = t.store.record(ctx, t, tenants[i], &row)
 		return err
 	})

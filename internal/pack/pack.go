@@ -38,8 +38,8 @@ func AppendLine(b []byte, l Line) []byte {
 	return binary.AppendUvarint(b, uint64(l.Cost))
 }
 
-// ParseLines reads lines.
-func ParseLines(b []byte) (lines []Line, err error) {
+// ParseLines reads lines and appends them to others.
+func ParseLines(lines []Line, b []byte) ([]Line, error) {
 	for r := (reader{b: b}); len(r.b) > 0; {
 		l := Line{Meter: r.next(), Quantity: r.next(), Rate: r.next(), Cost: r.next()}
 		l.Rate, l.Unbilled = l.Rate>>1, l.Rate&1 == 1

@@ -23,7 +23,7 @@ func TestLinesAndSumsComeBackAsTheyWere(t *testing.T) {
 	for _, l := range lines {
 		b = AppendLine(b, l)
 	}
-	got, err := ParseLines(b)
+	got, err := ParseLines(nil, b)
 	if diff := cmp.Diff(lines, got); diff != "" || err != nil {
 		t.Errorf("lines, %v (-want +got):\n%s", err, diff)
 	}
@@ -88,7 +88,7 @@ func FuzzLines(f *testing.F) {
 	f.Add([]byte(nil))
 	f.Add(AppendLine(nil, Line{Meter: 1, Quantity: 300, Rate: 2, Cost: 1 << 40, Unbilled: true}))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		lines, err := ParseLines(b)
+		lines, err := ParseLines(nil, b)
 		if err != nil {
 			if !errors.Is(err, store.ErrCorrupt) || lines != nil {
 				t.Fatalf("%v, %v", lines, err)
@@ -99,7 +99,7 @@ func FuzzLines(f *testing.F) {
 		for _, l := range lines {
 			packed = AppendLine(packed, l)
 		}
-		again, err := ParseLines(packed)
+		again, err := ParseLines(nil, packed)
 		if diff := cmp.Diff(lines, again); diff != "" || err != nil {
 			t.Errorf("%x, %v (-want +got):\n%s", b, err, diff)
 		}
