@@ -110,7 +110,7 @@ func (t *tx) carry(ctx context.Context, n *tenant, rows []prunedRow) error {
 				return err
 			}
 		}
-		if !sums[key].Add(r) {
+		if !sums[key].Add(&r) {
 			return store.ErrOverflow
 		}
 	}

@@ -42,12 +42,12 @@ type recordRow struct {
 }
 
 // record resolves the numbers of a row.
-func (s *Store) record(ctx context.Context, q queryer, n *tenant, row *recordRow) (*store.Record, error) {
+func (s *Store) record(ctx context.Context, q queryer, n *tenant, row *recordRow) (r store.Record, err error) {
 	name, err := s.model(ctx, q, row.Model)
 	if err != nil {
-		return nil, err
+		return r, err
 	}
-	r := &store.Record{
+	r = store.Record{
 		TenantID: n.row.ID, ID: row.ID, Provider: name.Provider, Model: name.Name,
 		At: instant(row.At), RecordedAt: instant(row.RecordedAt), AtGiven: row.AtGiven,
 		Cost: store.Money(row.Cost.Int64), Unpriced: row.Unpriced.String,
@@ -56,21 +56,30 @@ func (s *Store) record(ctx context.Context, q queryer, n *tenant, row *recordRow
 		Settlement: store.Settlement(row.Settlement.String), Overage: store.Money(row.Overage),
 	}
 	if r.Lines, err = s.lines(ctx, q, row.Lines, row.given); err != nil {
-		return nil, err
+		return r, err
 	}
-	if row.Tags.Valid {
-		if err := json.Unmarshal([]byte(row.Tags.String), &r.Tags); err != nil {
-			return nil, fmt.Errorf("tags of record %q: %w: %w", row.ID, store.ErrCorrupt, err)
-		}
+	if r.Tags, err = row.tags(); err != nil {
+		return r, err
 	}
 	if r.PriceVersion, err = s.text(ctx, q, row.Prices); err != nil {
-		return nil, err
+		return r, err
 	}
 	if r.Conditions, err = s.text(ctx, q, row.Conditions); err != nil {
-		return nil, err
+		return r, err
 	}
 	r.Endpoint, err = s.text(ctx, q, row.Endpoint)
 	return r, err
+}
+
+func (row *recordRow) tags() (map[string]string, error) {
+	if !row.Tags.Valid {
+		return nil, nil
+	}
+	var tags map[string]string
+	if err := json.Unmarshal([]byte(row.Tags.String), &tags); err != nil {
+		return nil, fmt.Errorf("tags of record %q: %w: %w", row.ID, store.ErrCorrupt, err)
+	}
+	return tags, nil
 }
 
 // usualLines is as many lines as hardly any record passes.
@@ -127,7 +136,8 @@ func (s *Store) getRecord(ctx context.Context, q queryer, n *tenant, id string) 
 	if err := q.GetContext(ctx, &row, selectRecord, id, n.number); err != nil {
 		return nil, err
 	}
-	return s.record(ctx, q, n, &row)
+	r, err := s.record(ctx, q, n, &row)
+	return &r, err
 }
 
 // findRecord is getRecord within the transaction that writes.
@@ -137,7 +147,8 @@ func (t *tx) findRecord(ctx context.Context, n *tenant, id string) (*store.Recor
 		return nil, err
 	}
 	row := recordRowOf(id, values[1:])
-	return t.store.record(ctx, t, n, &row)
+	r, err := t.store.record(ctx, t, n, &row)
+	return &r, err
 }
 
 const (
@@ -263,11 +274,9 @@ func (s *Store) Records(ctx context.Context, query store.RecordQuery) (records [
 		}
 		records = make([]store.Record, min(len(rows), query.Limit))
 		for i := range records {
-			r, err := s.record(ctx, q, n, &rows[i])
-			if err != nil {
+			if records[i], err = s.record(ctx, q, n, &rows[i]); err != nil {
 				return err
 			}
-			records[i] = *r
 		}
 		return nil
 	})

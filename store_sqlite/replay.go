@@ -123,12 +123,14 @@ func (t *tx) lookAhead(ctx context.Context) error {
 		}
 	}
 	t.replay.looked = make([]*store.Record, len(next))
+	stored := make([]store.Record, len(next))
 	return t.rows(statement, values, args, func() (err error) {
 		i, _ := values[0].(int64)
 		given := t.replay.records[next[i]]
 		row := recordRowOf(given.ID, values[1:])
 		row.given = given.Lines
-		t.replay.looked[i], err = t.store.record(ctx, t, tenants[i], &row)
+		stored[i], err = t.store.record(ctx, t, tenants[i], &row)
+		t.replay.looked[i] = &stored[i]
 		return err
 	})
 }

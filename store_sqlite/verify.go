@@ -143,7 +143,7 @@ func (s *Store) eachSelected(
 		if err != nil {
 			return err
 		}
-		if err := fn(r); err != nil {
+		if err := fn(&r); err != nil {
 			return err
 		}
 	}
