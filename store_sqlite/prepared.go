@@ -50,6 +50,8 @@ func (s statement) sql() string {
 type prepared struct {
 	conn  any
 	stmts [statements]preparedStmt
+	// args are those of the statement at hand, in memory that is used again.
+	args []driver.NamedValue
 }
 
 // preparedStmt is what the driver's statements are.
@@ -104,8 +106,8 @@ func (t *tx) run(s statement) error {
 // watch it. write looks at it before the commit. Nor is it done within Conn.Raw: that takes three allocations and a lock,
 // which keeps others from a connection that is nobody else's until write gives it back.
 func (t *tx) exec(s statement, args ...driver.Value) (driver.Result, error) {
-	t.bind(args)
-	return t.store.prepared.stmts[s].ExecContext(context.Background(), t.args)
+	p := t.store.prepared
+	return p.stmts[s].ExecContext(context.Background(), p.bind(args))
 }
 
 // insert executes a prepared statement that adds a row, and returns the row's number.
@@ -133,8 +135,8 @@ func (t *tx) row(s statement, values []driver.Value, args ...driver.Value) error
 // rows executes a prepared statement and calls each for every row of it, which is then in values, until that returns
 // io.EOF.
 func (t *tx) rows(s statement, values, args []driver.Value, each func() error) error {
-	t.bind(args)
-	rows, err := t.store.prepared.stmts[s].QueryContext(context.Background(), t.args)
+	p := t.store.prepared
+	rows, err := p.stmts[s].QueryContext(context.Background(), p.bind(args))
 	if err != nil {
 		return err
 	}
@@ -150,9 +152,10 @@ func (t *tx) rows(s statement, values, args []driver.Value, each func() error) e
 	return err
 }
 
-func (t *tx) bind(args []driver.Value) {
-	t.args = t.args[:0]
+func (p *prepared) bind(args []driver.Value) []driver.NamedValue {
+	p.args = p.args[:0]
 	for i, value := range args {
-		t.args = append(t.args, driver.NamedValue{Ordinal: i + 1, Value: value})
+		p.args = append(p.args, driver.NamedValue{Ordinal: i + 1, Value: value})
 	}
+	return p.args
 }

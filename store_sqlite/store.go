@@ -236,7 +236,6 @@ type tx struct {
 	*sqlx.Conn
 	store *Store
 	now   time.Time
-	args  []driver.NamedValue
 	// What is needed again and again, to be used once more: the records of a tenant that were added, its standing, and
 	// values packed for the next statement.
 	changed []*store.Record
