@@ -10,7 +10,7 @@ import (
 )
 
 // replay is what a transaction knows of records that are in the ledger already. Who sends one call again mostly sends
-// many: after a duplicate (Store.replaying), the next records are looked up before they are inserted, several in one query.
+// many: after a duplicate (Store.replaying) the next records are looked up before they are inserted, several in one query.
 type replay struct {
 	// records are those of the batch, and order their order, from the one at hand on.
 	records []*store.Record
@@ -27,14 +27,18 @@ func (r *replay) next() {
 	}
 }
 
-const wantedAtOnce = 32
+const wantedAtOnce = 64
 
 const withWanted = `
 WITH wanted (number, id, tenant) AS (
 	VALUES (0, ?, ?), (1, ?, ?), (2, ?, ?), (3, ?, ?), (4, ?, ?), (5, ?, ?), (6, ?, ?), (7, ?, ?),
 	       (8, ?, ?), (9, ?, ?), (10, ?, ?), (11, ?, ?), (12, ?, ?), (13, ?, ?), (14, ?, ?), (15, ?, ?),
 	       (16, ?, ?), (17, ?, ?), (18, ?, ?), (19, ?, ?), (20, ?, ?), (21, ?, ?), (22, ?, ?), (23, ?, ?),
-	       (24, ?, ?), (25, ?, ?), (26, ?, ?), (27, ?, ?), (28, ?, ?), (29, ?, ?), (30, ?, ?), (31, ?, ?)
+	       (24, ?, ?), (25, ?, ?), (26, ?, ?), (27, ?, ?), (28, ?, ?), (29, ?, ?), (30, ?, ?), (31, ?, ?),
+	       (32, ?, ?), (33, ?, ?), (34, ?, ?), (35, ?, ?), (36, ?, ?), (37, ?, ?), (38, ?, ?), (39, ?, ?),
+	       (40, ?, ?), (41, ?, ?), (42, ?, ?), (43, ?, ?), (44, ?, ?), (45, ?, ?), (46, ?, ?), (47, ?, ?),
+	       (48, ?, ?), (49, ?, ?), (50, ?, ?), (51, ?, ?), (52, ?, ?), (53, ?, ?), (54, ?, ?), (55, ?, ?),
+	       (56, ?, ?), (57, ?, ?), (58, ?, ?), (59, ?, ?), (60, ?, ?), (61, ?, ?), (62, ?, ?), (63, ?, ?)
 )`
 
 const ofWanted = `

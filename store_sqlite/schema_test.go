@@ -58,9 +58,9 @@ func TestSchema(t *testing.T) {
 
 // scans are the plan steps that read a table or index from end to end, and why that is right.
 var scans = map[string]string{
-	"selectWanted: SCAN 32 CONSTANT ROWS":      "they are the list of what is wanted",
+	"selectWanted: SCAN 64 CONSTANT ROWS":      "they are the list of what is wanted",
 	"selectWanted: SCAN wanted":                "it is that list",
-	"selectPlainWanted: SCAN 32 CONSTANT ROWS": "they are the same list",
+	"selectPlainWanted: SCAN 64 CONSTANT ROWS": "they are the same list",
 	"selectPlainWanted: SCAN wanted":           "it is that list",
 	"claimAlerts: SCAN usage_alerts USING INDEX usage_alerts_pending": "" +
 		"the index has pending alerts only, in the order wanted, and LIMIT ends it",
