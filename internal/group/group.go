@@ -46,6 +46,9 @@ type Group[In, Out any] struct {
 	busy    map[string]*waiter[In, Out] // their keys, and those of leaders that have yet to take theirs, by leader
 }
 
+// crowd is so many that one commit is well shared by them, and that to wake them takes long.
+const crowd = 128
+
 // share is the least that is left for another leader: for fewer, a commit of their own is not worth its cost.
 const share = 16
 
@@ -149,7 +152,9 @@ func (g *Group[In, Out]) leadBatch(leader *waiter[In, Out]) {
 	g.gather()
 	batch := g.take(leader)
 	defer func() { // also when Commit panics: nobody may be left waiting
-		g.handOver(batch)
+		if g.handOver(batch); len(batch) >= crowd {
+			runtime.Gosched() // to the next leader, who would else wait until all of these are woken, and then behind them
+		}
 		for _, w := range batch[1:] {
 			w.wake <- struct{}{}
 		}
@@ -168,12 +173,12 @@ func (g *Group[In, Out]) leadBatch(leader *waiter[In, Out]) {
 // are about to come back. It yields while that helps, a few times, and never waits on a clock. In a batch that is large
 // already the commit's own cost is small, and it is better to commit while the others prepare.
 func (g *Group[In, Out]) gather() {
-	const yields, enough = 8, 128
+	const yields = 8
 	for before, i := -1, 0; i < yields; i++ {
 		g.mu.Lock()
 		queued := len(g.queue)
 		g.mu.Unlock()
-		if queued == before || queued >= enough {
+		if queued == before || queued >= crowd {
 			return
 		}
 		before = queued
