@@ -239,3 +239,46 @@ func (h *handle) decidesAs(other *handle, what string) {
 	}
 	h.decides(what, want)
 }
+
+// What others have changed may be read for a transaction that decides nothing, and the next one be by a clock that is behind.
+func TestReservationsThatExpireBetweenTwoClocks(t *testing.T) {
+	t.Parallel()
+	later := noon().Add(30 * time.Minute)
+	for _, tt := range []struct {
+		name string
+		do   func(h *handle) error
+	}{
+		{"a call that is there already", func(h *handle) error {
+			_, err := h.Append(h.t.Context(), later, lend(call(acme, "call", noon(), 1)), quiet)
+			return err
+		}},
+		{"a reservation that was released already", func(h *handle) error { return h.Release(h.t.Context(), later, acme, "live 0", keep) }},
+	} {
+		for _, alone := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, alone %v", tt.name, alone), func(t *testing.T) {
+				t.Parallel()
+				dsn, schema := Schema(t)
+				h, other := openStore(t, dsn, Config{Schema: schema}), openStore(t, dsn, Config{Schema: schema})
+				h.add(call(acme, "call", noon(), 1))
+				for i := range 2 * manyHolds {
+					if err := []*handle{h, other}[i%2].reserve(fmt.Sprint("live ", i)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := other.Release(t.Context(), noon(), acme, "live 0", keep); err != nil {
+					t.Fatal(err)
+				}
+				h.decidesAs(other, "before")
+				short := reservation("short")
+				short.ExpiresAt = noon().Add(10 * time.Minute)
+				other.alone.Store(false) // else it forgets that there are many
+				other.hold(short)
+				h.alone.Store(alone)
+				if err := tt.do(h); err != nil {
+					t.Fatal(err)
+				}
+				h.decidesAs(other, "after it, by the earlier clock")
+			})
+		}
+	}
+}

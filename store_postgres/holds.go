@@ -130,6 +130,8 @@ func (t *tx) putChangedHolds(r *reading) (live []holdRow) {
 			n.holds.Reset(t.now)
 		case read[id] == mostChanged:
 			n.holds, r.unfinished = held.Holds{}, true
+		default:
+			n.holds.Expire(t.now) // of those that had expired by then, the others' are not taken
 		}
 	}
 	for _, row := range r.changedHolds {
