@@ -13,24 +13,6 @@ import (
 	"github.com/acf68eca/usage/store"
 )
 
-// decides compares the standing that a transaction of the store decides on in the end, from what it remembers.
-func (h *handle) decides(what string, want store.Standing) {
-	h.t.Helper()
-	full, diff := errors.New("full"), ""
-	byModel := cmpopts.SortSlices(func(a, b *store.Total) bool { return a.Model < b.Model })
-	hold := store.Hold{TenantID: acme, ID: "asked", Provider: "openai", Model: "gpt-4", CreatedAt: noon(), ExpiresAt: noon().Add(time.Hour)}
-	outcomes, err := h.Hold(h.t.Context(), noon(), []store.Hold{hold}, func(s *store.Standing, _ *store.Hold) store.Verdict {
-		diff = cmp.Diff(want, *s, byModel, cmpopts.EquateEmpty(), cmpopts.IgnoreFields(store.Standing{}, "Holds"))
-		return store.Verdict{Refusal: full}
-	})
-	if err != nil || !errors.Is(outcomes[0].Err, full) {
-		h.t.Fatalf("%s: %+v, %v", what, outcomes, err)
-	}
-	if diff != "" {
-		h.t.Errorf("%s (-want +got):\n%s", what, diff)
-	}
-}
-
 // Two stores write for a tenant in turns. After each write, by one that the other has overtaken, both decide on what a third
 // one reads.
 func TestStoresRememberWhatIsStored(t *testing.T) {
@@ -230,14 +212,34 @@ func TestRebuiltTotalsAreForgotten(t *testing.T) {
 	b.decidesAs(a, "after the totals were made anew")
 }
 
-// decidesAs compares the standing that the store decides on with what another one reads.
+// decidesAs compares the standing that a transaction of the store decides on in the end, from what it remembers, with what
+// another store reads.
 func (h *handle) decidesAs(other *handle, what string) {
 	h.t.Helper()
-	want, err := other.Standing(h.t.Context(), acme, noon())
+	h.decidesAt(other, what, acme, noon())
+}
+
+func (h *handle) decidesAt(other *handle, what, tenant string, at time.Time) {
+	h.t.Helper()
+	want, err := other.Standing(h.t.Context(), tenant, at)
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	h.decides(what, want)
+	full, diff := errors.New("full"), ""
+	hold := store.Hold{TenantID: tenant, ID: "asked", Provider: "openai", Model: "gpt-4", CreatedAt: at, ExpiresAt: at.Add(time.Hour)}
+	outcomes, err := h.Hold(h.t.Context(), at, []store.Hold{hold}, func(s *store.Standing, _ *store.Hold) store.Verdict {
+		diff = cmp.Diff(want, *s, cmpopts.EquateEmpty(), cmpopts.IgnoreFields(store.Standing{}, "Holds"),
+			cmpopts.SortSlices(func(a, b *store.Total) bool { return a.Provider+a.Model < b.Provider+b.Model }),
+			cmpopts.SortSlices(func(a, b store.Arrival) bool { return a.Per < b.Per }),
+			cmpopts.SortSlices(func(a, b *store.Alert) bool { return a.Number < b.Number }))
+		return store.Verdict{Refusal: full}
+	})
+	if err != nil || !errors.Is(outcomes[0].Err, full) {
+		h.t.Fatalf("%s: %+v, %v", what, outcomes, err)
+	}
+	if diff != "" {
+		h.t.Errorf("%s (-want +got):\n%s", what, diff)
+	}
 }
 
 // What others have changed may be read for a transaction that decides nothing, and the next one be by a clock that is behind.
