@@ -167,7 +167,7 @@ func (h *history) dead(number int) {
 
 // spending is the model: how much of the limit is taken, as used or held. It is nondeterministic in what a process that
 // was killed did not tell.
-func spending() porcupine.Model {
+func spending(taken int) porcupine.Model {
 	step := func(state, input, output any) []any {
 		taken, kind, result := state.(int), input.(string), output.(string)
 		after := map[string]int{
@@ -185,13 +185,14 @@ func spending() porcupine.Model {
 		return nil
 	}
 	model := porcupine.NondeterministicModel{
-		Init: func() []any { return []any{0} }, Step: step, Equal: func(a, b any) bool { return a == b },
+		Init: func() []any { return []any{taken} }, Step: step, Equal: func(a, b any) bool { return a == b },
 	}
 	return model.ToModel()
 }
 
-// linearizable checks that the operations can be put into an order that a single thread could have made.
-func (h *history) linearizable(t testing.TB) {
+// linearizable checks that the operations can be put into an order that a single thread could have made, when so much is taken
+// before.
+func (h *history) linearizable(t testing.TB, taken int) {
 	t.Helper()
 	var operations []porcupine.Operation
 	for _, o := range h.operations {
@@ -202,7 +203,7 @@ func (h *history) linearizable(t testing.TB) {
 			ClientId: o.number, Input: o.kind, Call: o.from, Output: o.result, Return: o.to,
 		})
 	}
-	if result := porcupine.CheckOperationsTimeout(spending(), operations, proctest.Limit); result != porcupine.Ok {
+	if result := porcupine.CheckOperationsTimeout(spending(taken), operations, proctest.Limit); result != porcupine.Ok {
 		t.Errorf("the history of %d operations is %s", len(operations), result)
 	}
 	t.Logf("%d operations", len(operations))
@@ -211,7 +212,18 @@ func (h *history) linearizable(t testing.TB) {
 // Eight processes reserve and settle under one hard limit, and half of them are killed in the middle of it.
 func TestProcessesNeverPassAHardLimitTogether(t *testing.T) {
 	t.Parallel()
+	for _, others := range []int{0, 100} { // so many that they are read by the difference
+		t.Run(fmt.Sprintf("beside %d live reservations", others), func(t *testing.T) {
+			t.Parallel()
+			spendTogether(t, others)
+		})
+	}
+}
+
+func spendTogether(t *testing.T, others int) {
+	t.Helper()
 	const processes, killed = 8, 4
+	room := limitUnits - others*reservedUnits
 	dsn, schema := storepostgres.Schema(t)
 	tracker := newTracker(t, dsn, schema, crashClock)
 	limit := decimal.RequireFromString(spenderLimit)
@@ -220,6 +232,11 @@ func TestProcessesNeverPassAHardLimitTogether(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	for range others {
+		if _, err := tracker.Reserve(t.Context(), spenderEstimate("")); err != nil {
+			t.Fatal(err)
+		}
 	}
 	running := make([]*proctest.Process, processes)
 	for i := range running {
@@ -233,7 +250,7 @@ func TestProcessesNeverPassAHardLimitTogether(t *testing.T) {
 		p.Begin()
 		lines := 0
 		if i < killed {
-			lines = 200 + 200*i + rand.IntN(100)
+			lines = room/10*(1+i) + rand.IntN(room/20)
 		}
 		wg.Go(func() { h.follow(t, dsn, schema, p, i, lines) })
 	}
@@ -242,7 +259,7 @@ func TestProcessesNeverPassAHardLimitTogether(t *testing.T) {
 	if err := <-observed; err != nil {
 		t.Error(err)
 	}
-	h.linearizable(t)
+	h.linearizable(t, limitUnits-room)
 	h.kept(t, tracker)
 	usableAfterExpiry(t, newTracker(t, dsn, schema, func() time.Time { return crashClock().Add(holdsLast) }), limit)
 	noDeadlocks(t, dsn)
