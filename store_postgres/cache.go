@@ -247,9 +247,9 @@ func (n *tenant) begin(month *period, ofMonth, ofDay *total) {
 	}
 }
 
-// overtake notes that others have written for the tenant. Of its months and holds only what they changed is read again; the
+// outdate notes that others have written for the tenant. Of its months and holds only what they changed is read again; the
 // rest of its standing is small and forgotten.
-func (n *tenant) overtake() {
+func (n *tenant) outdate() {
 	if !n.outdated {
 		n.outdated, n.readAt = true, n.revision
 	}

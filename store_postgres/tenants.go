@@ -124,7 +124,7 @@ func (t *tx) ask(c *change) *reading {
 		return nil
 	}
 	for _, n := range t.claimed {
-		n.overtake()
+		n.outdate()
 	}
 	return t.queueMissing(t.claimed, c.instants)
 }
@@ -170,7 +170,7 @@ func (t *tx) remember(version int64, locked []lockedRow, rows []tenantRow, readi
 		n, known := t.claimed[row.Tenant]
 		if known && n.version != row.Previous {
 			if !reading {
-				n.overtake()
+				n.outdate()
 			}
 			alone = false
 		}

@@ -197,7 +197,11 @@ func (w *walk) arrivals() []store.Arrival {
 }
 
 func (w *walk) hold(tenant string) action {
-	holds := make([]store.Hold, []int{1, 2, 3, manyHolds, 2 * manyHolds, mostChanged - 1, mostChanged, mostChanged + 1}[w.IntN(6+w.IntN(2)*w.IntN(3))])
+	sizes := []int{1, 2, 3, manyHolds, 2 * manyHolds, mostChanged - 1, mostChanged, mostChanged + 1}
+	if w.IntN(3) > 0 {
+		sizes = sizes[:5]
+	}
+	holds := make([]store.Hold, sizes[w.IntN(len(sizes))])
 	for i := range holds {
 		holds[i] = reservation(w.id())
 		holds[i].TenantID, holds[i].CreatedAt, holds[i].Cost = tenant, w.now, store.Money(w.IntN(50))
