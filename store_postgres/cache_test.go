@@ -284,3 +284,19 @@ func TestReservationsThatExpireBetweenTwoClocks(t *testing.T) {
 		}
 	}
 }
+
+// A host may release whatever it has reserved when it is done, and be told that a call has settled it.
+func TestReleasesOfNothingForgetNothing(t *testing.T) {
+	t.Parallel()
+	h := newHandle(t)
+	settling := call(acme, "call", noon(), 3)
+	settling.HoldID = "a"
+	h.hold(reservation("a"))
+	h.add(settling)
+	for id, want := range map[string]error{"a": store.ErrHoldSettled, "none": store.ErrNotFound} {
+		is(t, "releasing "+id, h.Release(t.Context(), noon(), acme, id, keep), want)
+		if h.cache.tenants[acme] == nil {
+			t.Errorf("releasing %s has the tenant forgotten", id)
+		}
+	}
+}

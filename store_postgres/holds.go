@@ -358,32 +358,39 @@ SET released = true,
 WHERE tenant = $1
   AND id = $2`
 
-// Release implements store.Store.
+// Release implements store.Store. A transaction that finds out that there is nothing to release is committed all the same: else
+// all that is remembered of the tenant would be forgotten, and many release whatever they have reserved when they are done.
 func (s *Store) Release(ctx context.Context, now time.Time, tenantID, holdID string, refund store.Refund) error {
 	var rows []holdRow
+	var refused error
 	ask := func(t *tx) {
 		rows = nil
 		t.queueHolds(&rows, []holdKey{{tenantID, holdID}})
 	}
 	apply := func(t *tx) error {
-		if len(t.tenants) == 0 {
+		if refused = nil; len(t.tenants) == 0 {
 			return store.ErrNotFound
 		}
 		if err := t.load(ctx, nil); err != nil {
 			return err
 		}
-		if len(rows) == 0 {
-			return store.ErrNotFound
+		switch {
+		case len(rows) == 0:
+			refused = store.ErrNotFound
+		case rows[0].Record != "":
+			refused = &store.HoldError{TenantID: tenantID, HoldID: holdID, RecordID: rows[0].Record}
+		default:
+			return t.release(ctx, &rows[0], refund)
 		}
-		return t.release(ctx, &rows[0], refund)
+		return nil
 	}
-	return s.write(ctx, change{op: "release", now: now, tenants: []string{tenantID}, ask: ask, apply: apply})
+	if err := s.write(ctx, change{op: "release", now: now, tenants: []string{tenantID}, ask: ask, apply: apply}); err != nil {
+		return err
+	}
+	return wrap("release", refused)
 }
 
 func (t *tx) release(ctx context.Context, row *holdRow, refund store.Refund) error {
-	if row.Record != "" {
-		return &store.HoldError{TenantID: row.Tenant, HoldID: row.ID, RecordID: row.Record}
-	}
 	if row.Released || !t.now.Before(row.ExpiresAt) {
 		return nil // one that has expired stays so, and a late record of its call still counts
 	}
