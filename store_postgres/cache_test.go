@@ -300,3 +300,29 @@ func TestReleasesOfNothingForgetNothing(t *testing.T) {
 		}
 	}
 }
+
+// A store that took itself to be alone does not have the others read everything.
+func TestAQuickTransactionThatIsRefusedKeepsHoldsTraced(t *testing.T) {
+	t.Parallel()
+	dsn, schema := Schema(t)
+	h, other := openStore(t, dsn, Config{Schema: schema}), openStore(t, dsn, Config{Schema: schema})
+	for i := range 2 * manyHolds {
+		if err := h.reserve(fmt.Sprint("live ", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, turn := range []*handle{other, h, other} {
+		if err := turn.reserve(fmt.Sprint("turn ", len(h.holds()))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.alone.Store(true)
+	if err := h.reserve("after it"); err != nil {
+		t.Fatal(err)
+	}
+	n := h.cache.tenants[acme]
+	if n.untraced == n.revision {
+		t.Errorf("the holds of revision %d do not say so", n.revision)
+	}
+	other.decidesAs(h, "what it reads of them")
+}
