@@ -22,7 +22,7 @@ CREATE TABLE usage_tenants (
 	settings    bigint      NOT NULL,        -- the version under which the columns above were last changed, or the totals made anew
 	revision    bigint      NOT NULL,        -- how many versions there were: rows say under which they were last written, so
 	                                         -- that a store which remembers one reads only what others wrote after it
-	untraced    bigint      NOT NULL         -- the last revision under which holds were written that do not say so
+	untraced    bigint      NOT NULL         -- the last revision under which holds may have been written that do not say so
 ) WITH (fillfactor = 50);
 
 -- Texts that repeat from row to row (meters, rates, price versions, conditions) and the providers' models, under the
