@@ -18,20 +18,24 @@ import (
 	storepostgres "github.com/acf68eca/usage/store_postgres"
 )
 
-// BenchmarkProcesses is four processes with 64 callers each, beside the alternative: LogOpenAI and reservations, over 1,000
-// tenants and on a hot one. As elsewhere, the database is first brought to where it is for most of its life, by each process;
+// BenchmarkProcesses is four processes with 64 callers each, beside the alternative: LogOpenAI, which is beside the alternative
+// with shared commits too, and reservations, over 1,000 tenants and on a hot one. As elsewhere, the database is first brought to where it is for most of its life, by each process;
 // and as they do in life, each is elsewhere among the tenants.
 func BenchmarkProcesses(b *testing.B) {
 	dsn := durable(b)
 	for _, load := range benchLoads {
 		for _, verb := range []string{"log", "reserve"} {
-			for _, side := range []string{"alternative", "usage"} {
+			sides := []string{"alternative", "usage"}
+			if verb == "log" {
+				sides = []string{"alternative", "groups", "usage"}
+			}
+			for _, side := range sides {
 				b.Run(load.name+"/"+verb+"/"+side, func(b *testing.B) {
 					schema := "bench_" + pgtest.Name()
-					if side == "alternative" {
-						newAlternative(b, dsn, load.tenants)
-					} else {
+					if side == "usage" {
 						benchTrackerIn(b, dsn, schema, load.tenants)
+					} else {
+						newAlternative(b, dsn, load.tenants)
 					}
 					benchProcesses(b, dsn, schema, verb+","+side, load.tenants)
 				})
@@ -83,11 +87,14 @@ func bench(ctx context.Context, args []string) error {
 		return err
 	}
 	alt := alternative{sqlx.NewDb(db, "pgx")}
+	groups := alt.groups()
 	call := func(i int) (err error) {
 		i += process * tenants / 4
 		switch words[1] + " " + words[2] {
 		case "log alternative":
 			err = alt.log(context.Background(), benchCall(i, tenants))
+		case "log groups":
+			_, err = groups.Do(context.Background(), benchCall(i, tenants))
 		case "log usage":
 			_, err = tracker.LogOpenAI(context.Background(), benchCall(i, tenants))
 		case "reserve alternative":
