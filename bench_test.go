@@ -186,14 +186,14 @@ func (a alternative) groups(b *testing.B) *group.Group[usage.OpenAICall, struct{
 		}
 		return stmt
 	}
-	insert, upsert, limit := prepare(insertLog), prepare(upsertMonth), prepare(selectQuota)
+	insert, upsert, quota := prepare(insertLog), prepare(upsertMonth), prepare(selectQuota)
 	logAll := func(ctx context.Context, calls []usage.OpenAICall) error {
 		tx, err := a.db.BeginTxx(ctx, nil)
 		if err != nil {
 			return err
 		}
 		defer tx.Rollback()
-		insert, upsert, limit := tx.Stmtx(insert), tx.Stmtx(upsert), tx.Stmtx(limit)
+		insert, upsert, quota := tx.Stmtx(insert), tx.Stmtx(upsert), tx.Stmtx(quota) //nolint:sqlclosecheck // closed with tx
 		for _, c := range calls {
 			id, err := uuid.NewV7()
 			if err != nil {
@@ -209,9 +209,12 @@ func (a alternative) groups(b *testing.B) *group.Group[usage.OpenAICall, struct{
 			if err != nil {
 				return err
 			}
-			var max int64
-			if err := limit.GetContext(ctx, &max, c.TenantID); err != nil {
+			var limit int64
+			if err := quota.GetContext(ctx, &limit, c.TenantID); err != nil {
 				return err
+			}
+			if cost > limit {
+				return usage.ErrQuotaExceeded
 			}
 		}
 		return tx.Commit()
