@@ -257,8 +257,8 @@ WHERE tenant = ANY ($2)`, ids, tenants, ats, models, input, cached, output, pico
 	return err
 }
 
-// groups has callers share commits of logGroup as those of the library do. It keeps no more than the alternative: what the
-// library can be at the most on this machine, if all that it keeps beside cost nothing.
+// groups has callers share commits of logGroup as those of the library do. It keeps no more than the alternative does, and says
+// what shared commits alone bring on this machine.
 func (a alternative) groups() *group.Group[usage.OpenAICall, struct{}] {
 	return &group.Group[usage.OpenAICall, struct{}]{
 		Commit: func(calls []usage.OpenAICall) []group.Result[struct{}] {

@@ -48,6 +48,9 @@ func (n *tenant) hasManyHolds() bool { return n.holds.Len() >= manyHolds }
 
 const manyHolds = 64
 
+// current is the revision that goes into totals which are written.
+func (n *tenant) current() int64 { return n.revision }
+
 // trace is the revision that goes into holds which are written; 0 is none.
 func (n *tenant) trace() int64 {
 	if n.untraced == n.revision {

@@ -170,7 +170,7 @@ func (t *tx) queueWrites(answer *answer) error {
 	}
 	if n, d := &changed.newMonths, &changed.newLastDays; len(n.tenants) > 0 {
 		t.queue(nil, insertMonths, n.tenants, n.starts, n.models, n.calls, n.errors, n.unpriced, n.picods, n.meters,
-			t.revisions(n.tenants), d.starts, d.calls, d.errors, d.unpriced, d.picods, d.meters)
+			t.revisions(n.tenants, (*tenant).current), d.starts, d.calls, d.errors, d.unpriced, d.picods, d.meters)
 	}
 	if d := &changed.days; len(d.tenants) > 0 {
 		t.queue(nil, upsertDays, d.tenants, d.starts, d.models, d.calls, d.errors, d.unpriced, d.picods, d.meters)
@@ -207,27 +207,18 @@ func (t *tx) queueRecordWrites(changed *changedTotals, answer *answer) error {
 		c.tenants, c.ids, c.ats, c.recorded, c.latencies, c.models, c.prices, c.conditions, c.statuses, c.given, c.lines,
 		c.picods, c.unpriced.all(), c.endpoints.all(), c.errors.all(), c.users.all(), c.ips.all(), c.tags.all(), c.holds.all(),
 		c.settlements.all(), c.overages,
-		m.tenants, m.starts, m.models, m.calls, m.errors, m.unpriced, m.picods, m.meters, t.revisions(m.tenants),
+		m.tenants, m.starts, m.models, m.calls, m.errors, m.unpriced, m.picods, m.meters, t.revisions(m.tenants, (*tenant).current),
 		d.starts, d.calls, d.errors, d.unpriced, d.picods, d.meters)...)
 	return nil
 }
 
-// revisions are those of locked tenants.
-func (t *tx) revisions(tenants []string) []int64 {
+// revisions are those of locked tenants that go into rows.
+func (t *tx) revisions(tenants []string, of func(*tenant) int64) []int64 {
 	revisions := make([]int64, len(tenants))
 	for i, id := range tenants {
-		revisions[i] = t.tenants[id].revision
+		revisions[i] = of(t.tenants[id])
 	}
 	return revisions
-}
-
-// traces are the revisions that go into holds; 0 is none.
-func (t *tx) traces(tenants []string) []int64 {
-	traces := make([]int64, len(tenants))
-	for i, id := range tenants {
-		traces[i] = t.tenants[id].trace()
-	}
-	return traces
 }
 
 // bearWitness makes a record that the transaction adds its witness.
@@ -264,7 +255,8 @@ func (t *tx) queueHoldWrites(answer *answer) error {
 	}
 	t.witness = witness{kind: holdWitness, tenantID: holds[0].TenantID, id: holds[0].ID}
 	t.queue(answer, insertHolds, append(t.condition(),
-		tenants, ids, models, packed, picods, owners, created, expires, arrivals, t.traces(tenants))...)
+		tenants, ids, models, packed, picods, owners, created, expires, arrivals,
+		t.revisions(tenants, (*tenant).trace))...)
 	return nil
 }
 
@@ -277,7 +269,7 @@ func (t *tx) queueSettlements() {
 		}
 	}
 	if len(ids) > 0 {
-		t.queue(nil, settleHolds, tenants, ids, records, t.traces(tenants))
+		t.queue(nil, settleHolds, tenants, ids, records, t.revisions(tenants, (*tenant).trace))
 	}
 }
 

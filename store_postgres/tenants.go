@@ -134,7 +134,7 @@ func (t *tx) traced(ids []string) []bool {
 	traced := make([]bool, len(ids))
 	for i, id := range ids {
 		n := t.claimed[id]
-		traced[i] = n != nil && n.hasManyHolds() || slices.Contains(t.many, id)
+		traced[i] = n != nil && n.hasManyHolds() || t.many[id]
 	}
 	return traced
 }

@@ -47,7 +47,7 @@ type tx struct {
 	// refused says that its quick form was sent, and has written nothing.
 	refused bool
 	// many are the tenants that had many live holds, of those that its quick form has forgotten.
-	many []string
+	many map[string]bool
 	// claimed are the tenants that no other transaction of this store works on meanwhile, and what is remembered of them.
 	claimed map[string]*tenant
 	// tenants are those of them that it has locked, or will: in a full transaction they exist.
@@ -193,10 +193,9 @@ func (s *Store) attempt(ctx context.Context, t *tx, c *change) (err error) {
 // again makes a full transaction of a quick one that has written nothing.
 func (t *tx) again() {
 	if t.changing {
+		t.many = make(map[string]bool)
 		for id, n := range t.claimed {
-			if n.hasManyHolds() {
-				t.many = append(t.many, id)
-			}
+			t.many[id] = n.hasManyHolds()
 		}
 		clear(t.claimed)
 	}
