@@ -118,27 +118,33 @@ func (h *handle) comeBack(records []store.Record) {
 	}
 }
 
+// withChangedRow is a ledger of six calls, which come back when they are sent again, before the row of the fourth is changed.
+func withChangedRow(t *testing.T, change string, args ...any) (*handle, []store.Record) {
+	t.Helper()
+	path := newFile(t)
+	h := open(t, path)
+	records := calls(acme, "a", 6)
+	h.add(records...)
+	h.comeBack(records)
+	run(t, foreign(t, path), "UPDATE usage_records SET "+change+" WHERE id = 'a00003'", args...)
+	return h, records
+}
+
 // What is not as the writer wrote it is found all the same.
 func TestCallsThatAreSentAgainAreComparedWithTheirRows(t *testing.T) {
 	t.Parallel()
-	const at = "UPDATE usage_records SET "
 	for _, tt := range []struct{ name, change, field string }{
-		{"lines packed otherwise", at + "lines = CAST(x'8100' || substr(lines, 2) AS BLOB)", ""},
-		{"another quantity", at + "lines = CAST(substr(lines, 1, 1) || x'05' || substr(lines, 3) AS BLOB)", "Lines"},
-		{"no lines", at + "lines = x''", "Lines"},
-		{"a user", at + "user = 'ann'", "User"},
-		{"an error", at + "error = 'timeout'", "Error"},
-		{"another status", at + "status = 500", "Status"},
-		{"a settlement and an overage", at + "settlement = 'settled', overage = 7", ""},
+		{"lines packed otherwise", "lines = CAST(x'8100' || substr(lines, 2) AS BLOB)", ""},
+		{"another quantity", "lines = CAST(substr(lines, 1, 1) || x'05' || substr(lines, 3) AS BLOB)", "Lines"},
+		{"no lines", "lines = x''", "Lines"},
+		{"a user", "user = 'ann'", "User"},
+		{"an error", "error = 'timeout'", "Error"},
+		{"another status", "status = 500", "Status"},
+		{"a settlement and an overage", "settlement = 'settled', overage = 7", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			path := newFile(t)
-			h := open(t, path)
-			records := calls(acme, "a", 6)
-			h.add(records...)
-			h.comeBack(records)
-			run(t, foreign(t, path), tt.change+" WHERE id = 'a00003'")
+			h, records := withChangedRow(t, tt.change)
 			outcomes, err := h.Append(t.Context(), noon(), lend(records...), quiet)
 			h.must("Append", err)
 			for i, o := range outcomes {
@@ -179,12 +185,7 @@ func TestADamagedRowOfACallThatIsSentAgainIsCorrupt(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			path := newFile(t)
-			h := open(t, path)
-			records := calls(acme, "a", 6)
-			h.add(records...)
-			h.comeBack(records)
-			run(t, foreign(t, path), "UPDATE usage_records SET "+tt.change+" WHERE id = 'a00003'", tt.args...)
+			h, records := withChangedRow(t, tt.change, tt.args...)
 			is(t, "the batch", h.try(records...), store.ErrCorrupt)
 			is(t, "the call alone", h.try(records[3]), store.ErrCorrupt)
 			h.comeBack(slices.Delete(records, 3, 4))
