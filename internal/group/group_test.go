@@ -150,6 +150,46 @@ func TestConcurrentCallersShareACommit(t *testing.T) {
 	})
 }
 
+// It does not run beside other tests: it leaves the program one processor.
+func TestTheNextCommitBeginsBeforeACrowdIsWoken(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	synctest.Test(t, func(t *testing.T) {
+		const crowds = 6
+		b := newBench(crowd, crowd)
+		var returned, atLet, atCommit atomic.Int64
+		b.Size = func(int) int { return 1 }
+		b.Commit = func(batch []int) []Result[int] {
+			atCommit.Store(returned.Load())
+			return b.commit(batch)
+		}
+		first := b.do(t, 0)
+		for n := range crowds * crowd {
+			go func() {
+				if out, err := b.Do(t.Context(), n); out != 2*n || err != nil {
+					t.Errorf("Do(%d) = %d, %v", n, out, err)
+				}
+				returned.Add(1)
+			}()
+		}
+		synctest.Wait()
+		b.let()
+		first.want(t, 0)
+		punctual := 0
+		for range crowds - 1 {
+			if b.let(); atCommit.Load() == atLet.Swap(returned.Load()) {
+				punctual++
+			}
+		}
+		if punctual == 0 { // once in a while the scheduler chooses otherwise
+			t.Errorf("of %d commits all began after the crowd of the last one was woken", crowds-1)
+		}
+		b.let()
+		if n := returned.Load(); n != crowds*crowd || len(b.batches) != 1+crowds {
+			t.Errorf("%d callers returned after %d commits", n, len(b.batches))
+		}
+	})
+}
+
 func TestEachCallerGetsItsOwnResult(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
