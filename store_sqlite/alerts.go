@@ -196,11 +196,12 @@ const claimAlerts = `
 UPDATE usage_alerts
 SET claimed_until = ?2
 WHERE (tenant, id) IN (
-	SELECT tenant, id
-	FROM usage_alerts
+	SELECT a.tenant, a.id
+	FROM usage_alerts AS a
+	JOIN usage_tenants AS t ON t.tenant = a.tenant
 	WHERE status = 'pending'
 	  AND claimed_until <= ?1
-	ORDER BY raised_at
+	ORDER BY raised_at, t.id, number
 	LIMIT ?3)
 RETURNING (SELECT t.id FROM usage_tenants AS t WHERE t.tenant = usage_alerts.tenant) AS tenant_id, id, number, kind,
 	provider, model, meter, per, max, percent, period_start, period_end, used, preexisting, reason, status, raised_at, sent_at,

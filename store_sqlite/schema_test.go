@@ -62,8 +62,8 @@ var scans = map[string]string{
 	"selectWanted: SCAN wanted":                "it is that list",
 	"selectPlainWanted: SCAN 64 CONSTANT ROWS": "they are the same list",
 	"selectPlainWanted: SCAN wanted":           "it is that list",
-	"claimAlerts: SCAN usage_alerts USING INDEX usage_alerts_pending": "" +
-		"the index has pending alerts only, in the order wanted, and LIMIT ends it",
+	"claimAlerts: SCAN a USING INDEX usage_alerts_pending": "" +
+		"the index has pending alerts only, in the order wanted but for those raised at once, and LIMIT ends it",
 }
 
 func TestPlans(t *testing.T) {
