@@ -16,65 +16,48 @@ import (
 
 // Append implements store.Store.
 func (s *Store) Append(ctx context.Context, now time.Time, records []*store.Record, judge store.Judge) ([]store.Outcome, error) {
-	return s.change(ctx, "append", now, records, func(t *tx, b *batch) error {
-		n, err := t.tenant(ctx, b.tenantID)
-		if err != nil {
-			return err
-		}
-		return t.change(ctx, n, b, t.append, judge)
-	})
+	return s.change(ctx, "append", now, records, judge, (*tx).tenant, (*tx).append)
 }
 
 // Reprice implements store.Store.
 func (s *Store) Reprice(ctx context.Context, now time.Time, records []*store.Record, judge store.Judge) ([]store.Outcome, error) {
-	return s.change(ctx, "reprice", now, records, func(t *tx, b *batch) error {
-		n, err := t.knownTenant(ctx, b.tenantID)
-		if err != nil {
-			return err
-		}
-		if n == nil {
-			for _, i := range b.indexes {
-				b.outcomes[i] = store.Outcome{Record: b.records[i], Err: store.ErrNotFound}
-			}
-			return nil
-		}
-		return t.change(ctx, n, b, t.reprice, judge)
-	})
+	return s.change(ctx, "reprice", now, records, judge, (*tx).knownTenant, (*tx).reprice)
 }
 
-// batch is what one transaction has for one tenant: the indexes of its records, in the order given, and where their
-// outcomes go.
-type batch struct {
-	tenantID string
-	indexes  []int
-	records  []*store.Record
-	outcomes []store.Outcome
-}
-
-// change runs a transaction that takes the records one tenant after the other, in the order of the tenants' ids.
+// change runs a transaction that takes the records one after the other, in the order given and not by tenant: callers come
+// to a batch in about the order in which their ids were made, and what is added in the order of an index goes to its end,
+// where it splits no page. One is called without a tenant when find knows none.
 func (s *Store) change(
-	ctx context.Context, op string, now time.Time, records []*store.Record, each func(*tx, *batch) error,
-) ([]store.Outcome, error) {
+	ctx context.Context, op string, now time.Time, records []*store.Record, judge store.Judge,
+	find func(*tx, context.Context, string) (*tenant, error),
+	one func(*tx, context.Context, *tenant, *store.Record) (store.Outcome, error),
+) (outcomes []store.Outcome, err error) {
 	if len(records) == 0 {
 		return nil, s.ready(ctx, op)
 	}
-	order := make([]int, len(records))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(records[a].TenantID, records[b].TenantID) })
-	b := &batch{records: records, outcomes: make([]store.Outcome, len(records))}
-	err := s.write(ctx, op, now, func(t *tx) error {
-		t.replay = replay{records: records, order: order}
-		for first, last := 0, 0; first < len(order); first = last {
-			b.tenantID = records[order[first]].TenantID
-			for last < len(order) && records[order[last]].TenantID == b.tenantID {
-				last++
-			}
-			b.indexes = order[first:last]
-			if err := each(t, b); err != nil {
+	err = s.write(ctx, op, now, func(t *tx) error {
+		outcomes = make([]store.Outcome, len(records))
+		var changed []*tenant
+		t.replay.records = records
+		for i, r := range records {
+			n, err := find(t, ctx, r.TenantID)
+			if err != nil {
 				return err
 			}
+			if outcomes[i], err = one(t, ctx, n, r); err != nil {
+				return err
+			}
+			t.replay.next()
+			if outcomes[i].Err != nil || outcomes[i].Duplicate {
+				continue
+			}
+			if len(n.counted) == 0 {
+				changed = append(changed, n)
+			}
+			n.counted = append(n.counted, i)
+		}
+		if err := t.conclude(ctx, changed, outcomes, judge); err != nil {
+			return err
 		}
 		if t.lastRecord == 0 {
 			return nil
@@ -84,34 +67,28 @@ func (s *Store) change(
 	if err != nil {
 		return nil, err
 	}
-	return b.outcomes, nil
+	return outcomes, nil
 }
 
-// change takes the records of one tenant, writes the totals they changed and has the tenant judged.
-func (t *tx) change(
-	ctx context.Context, n *tenant, b *batch,
-	one func(context.Context, *tenant, *store.Record) (store.Outcome, error), judge store.Judge,
-) (err error) {
-	changed, last := t.changed[:0], 0
-	for _, i := range b.indexes {
-		outcome := &b.outcomes[i]
-		if *outcome, err = one(ctx, n, b.records[i]); err != nil {
+// conclude writes the totals of tenants that have changed, and has the tenants judged. The order is that of their rows.
+func (t *tx) conclude(ctx context.Context, changed []*tenant, outcomes []store.Outcome, judge store.Judge) (err error) {
+	slices.SortFunc(changed, func(a, b *tenant) int { return cmp.Compare(a.number, b.number) })
+	var records []*store.Record
+	for _, n := range changed {
+		if err := t.writeTotals(ctx, n); err != nil {
 			return err
 		}
-		t.replay.next()
-		if outcome.Err == nil && !outcome.Duplicate {
-			changed, last = append(changed, outcome.Record), i
+		records = records[:0]
+		for _, i := range n.counted {
+			records = append(records, outcomes[i].Record)
+		}
+		last := n.counted[len(n.counted)-1]
+		n.counted = n.counted[:0]
+		if outcomes[last].Alerts, err = t.judge(ctx, n, records, judge); err != nil {
+			return err
 		}
 	}
-	t.changed = changed
-	if len(changed) == 0 {
-		return nil
-	}
-	if err := t.writeTotals(ctx, n); err != nil {
-		return err
-	}
-	b.outcomes[last].Alerts, err = t.judge(ctx, n, changed, judge)
-	return err
+	return nil
 }
 
 // append adds one record. The error is for the whole transaction, the outcome's for the record.
@@ -287,6 +264,9 @@ WHERE id = ?
 
 // reprice gives one record its price, unless it has one.
 func (t *tx) reprice(ctx context.Context, n *tenant, r *store.Record) (store.Outcome, error) {
+	if n == nil {
+		return store.Outcome{Record: r, Err: store.ErrNotFound}, nil
+	}
 	stored, err := t.findRecord(ctx, n, r.ID)
 	if errors.Is(err, sql.ErrNoRows) {
 		return store.Outcome{Record: r, Err: store.ErrNotFound}, nil

@@ -75,3 +75,19 @@ func TestEachFieldOfARecordIsKept(t *testing.T) {
 }
 
 func noAlerts(*store.Standing, []*store.Record) store.Judgement { return store.Judgement{} }
+
+// Ids that are made in the order of time are then added at the end of their index, however many tenants share the batch.
+func TestABatchIsAddedInTheOrderGiven(t *testing.T) {
+	t.Parallel()
+	path := newFile(t)
+	h := open(t, path)
+	var batch []store.Record
+	for i := range 12 {
+		batch = append(batch, call(fmt.Sprint("tenant-", i*5%4), fmt.Sprintf("id-%02d", i), noon(), 1))
+	}
+	h.add(batch...)
+	if number(t, foreign(t, path), "SELECT COUNT(*) FROM usage_records WHERE record = 1 + substr(id, 4)") != 12 {
+		t.Error("the rows are in another order than their records")
+	}
+	h.healthy()
+}

@@ -25,7 +25,7 @@ type cache struct {
 	filedKnown bool
 }
 
-// maxTenants bounds the tenants in the cache; a standing is a few kilobytes.
+// maxTenants bounds the tenants that one transaction leaves to the next; a standing is a few kilobytes.
 const maxTenants = 8192
 
 func newCache() *cache {
@@ -76,6 +76,7 @@ type tenant struct {
 	months     map[int64]*period
 	month, day *period
 	dirty      []*total
+	counted    []int // the records of the batch at hand that changed them, by index
 	// What else a standing has, as of the instants beside it; not there before it is read.
 	holds      held.Holds
 	arrivals   []store.Arrival
@@ -133,11 +134,7 @@ func (t *tx) remember(row *tenantRow) (*tenant, error) {
 	if err != nil {
 		return nil, err
 	}
-	tenants := t.store.cache.tenants
-	if len(tenants) >= maxTenants {
-		clear(tenants)
-	}
-	tenants[loaded.row.ID] = loaded
+	t.store.cache.tenants[loaded.row.ID] = loaded
 	return loaded, nil
 }
 

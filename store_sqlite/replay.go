@@ -12,16 +12,15 @@ import (
 // replay is what a transaction knows of records that are in the ledger already. Who sends one call again mostly sends
 // many: after a duplicate (Store.replaying) the next records are looked up before they are inserted, several in one query.
 type replay struct {
-	// records are those of the batch, and order their order, from the one at hand on.
+	// records are those of the batch from the one at hand on.
 	records []*store.Record
-	order   []int
-	// looked are what is stored under the ids of the first of order, nil where there was nothing when they were looked up.
+	// looked are what is stored under the ids of the first of them, nil where there was nothing when they were looked up.
 	looked []*store.Record
 }
 
 // next is called after each record.
 func (r *replay) next() {
-	r.order = r.order[1:]
+	r.records = r.records[1:]
 	if len(r.looked) > 0 {
 		r.looked = r.looked[1:]
 	}
@@ -66,7 +65,7 @@ SELECT wanted.number,` + plainColumns + ofWanted + `
 // before compares a record with the one that has its id, before it is inserted. It may fail to find one that came with an
 // earlier record of the batch, unless a hold depends on it: inserting will find it.
 func (t *tx) before(ctx context.Context, n *tenant, r *store.Record) (outcome store.Outcome, found bool, err error) {
-	if t.store.replaying && len(t.replay.looked) == 0 && len(t.replay.order) > 1 {
+	if t.store.replaying && len(t.replay.looked) == 0 && len(t.replay.records) > 1 {
 		if err := t.lookAhead(ctx); err != nil {
 			return outcome, false, err
 		}
@@ -110,11 +109,10 @@ func compare(stored, r *store.Record) store.Outcome {
 // lookAhead looks up the record at hand and those after it. What is left of the list of what is wanted is NULL, which finds
 // nothing.
 func (t *tx) lookAhead(ctx context.Context) error {
-	next := t.replay.order[:min(len(t.replay.order), wantedAtOnce)]
+	next := t.replay.records[:min(len(t.replay.records), wantedAtOnce)]
 	tenants, args := make([]*tenant, len(next)), make([]driver.Value, 2*wantedAtOnce)
 	statement, values := findPlain, make([]driver.Value, 1+plainColumnCount)
-	for i, at := range next {
-		record := t.replay.records[at]
+	for i, record := range next {
 		n, err := t.knownTenant(ctx, record.TenantID)
 		if err != nil {
 			return err
@@ -130,9 +128,8 @@ func (t *tx) lookAhead(ctx context.Context) error {
 	stored := make([]store.Record, len(next))
 	return t.rows(statement, values, args, func() (err error) {
 		i, _ := values[0].(int64)
-		given := t.replay.records[next[i]]
-		row := recordRowOf(given.ID, values[1:])
-		row.given = given.Lines
+		row := recordRowOf(next[i].ID, values[1:])
+		row.given = next[i].Lines
 		stored[i], err = t.store.record(ctx, t, tenants[i], &row)
 		t.replay.looked[i] = &stored[i]
 		return err

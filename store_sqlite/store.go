@@ -236,12 +236,10 @@ type tx struct {
 	*sqlx.Conn
 	store *Store
 	now   time.Time
-	// What is needed again and again, to be used once more: the records of a tenant that were added, its standing, and
-	// values packed for the next statement.
-	changed []*store.Record
-	shown   store.Standing
-	packed  []byte
-	replay  replay
+	// What is needed again and again, to be used once more: a tenant's standing, and values packed for the next statement.
+	shown  store.Standing
+	packed []byte
+	replay replay
 	// lastRecord is the number of the record that was added last, even if it was taken back; 0 when none was.
 	lastRecord int64
 }
@@ -318,6 +316,10 @@ func (t *tx) lock(ctx context.Context) error {
 	if version, _ := values[0].(int64); version != t.store.cache.version {
 		t.store.cache.reset()
 		t.store.cache.version = version
+	}
+	// Not while a transaction runs: it has totals of theirs that are yet to be written.
+	if len(t.store.cache.tenants) >= maxTenants {
+		clear(t.store.cache.tenants)
 	}
 	return nil
 }
