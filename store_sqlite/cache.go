@@ -96,11 +96,10 @@ type period struct {
 // total is a total and where it is stored.
 type total struct {
 	store.Total
-	rowid int64 // 0 when it has no row; another connection that changed it has reset the cache
+	rowid int64 // of a day; 0 when it has no row. Another connection that changed it has reset the cache
 	model int64
 	dirty bool
-	// lastDay is, of a month, the last day on which the model was used. It stands in the month's row, and has none of its
-	// own before a later day takes its place.
+	// lastDay is, of a month, the last day on which the model was used. The month's row has what came before it.
 	lastDay *total
 }
 
@@ -173,17 +172,12 @@ func (t *tx) dayAt(ctx context.Context, n *tenant, at time.Time) (day, month *pe
 		if err != nil {
 			return nil, nil, err
 		}
+		for i, row := range rows {
+			if of := month.byModel[row.model]; of != nil && of.lastDay.Start.Equal(span.Start) {
+				rows[i] = of.lastDay
+			}
+		}
 		day = newPeriod(span, rows)
-		for _, of := range month.byModel {
-			if of.lastDay.Start.Equal(span.Start) {
-				day.add(of.lastDay)
-			}
-		}
-		for _, row := range n.dirty { // days that gave way to a later one, and whose row is yet to be written
-			if row.Window == store.Day && row.rowid == 0 && row.Start.Equal(span.Start) {
-				day.add(row)
-			}
-		}
 		month.days[span.Start.UnixMicro()] = day
 	}
 	n.day = day
@@ -232,9 +226,9 @@ func (t *tx) count(ctx context.Context, n *tenant, model int64, r *store.Record,
 	if !add(&ofDay.Total, r) {
 		return fmt.Errorf("a day has more than its month: %w", store.ErrCorrupt)
 	}
-	n.change(ofMonth)
+	n.change(ofDay)
 	if ofMonth.lastDay != ofDay {
-		n.change(ofDay)
+		n.change(ofMonth)
 	}
 	return nil
 }
@@ -247,9 +241,7 @@ func (n *tenant) begin(month *period, ofMonth, ofDay *total) {
 	}
 	if last == nil || last.Start.Before(ofDay.Start) {
 		ofMonth.lastDay = ofDay
-		if last != nil {
-			n.change(last)
-		}
+		n.change(ofMonth)
 	}
 }
 

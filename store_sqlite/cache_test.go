@@ -251,9 +251,9 @@ func TestRowsThatMoveKeepTheirTotals(t *testing.T) {
 	// number that was known is now that of another row.
 	db := foreign(t, path)
 	run(t, db, "VACUUM")
-	run(t, db, "UPDATE usage_months SET rowid = -rowid")
-	run(t, db, "UPDATE usage_months SET rowid = rowid + 9")
-	if number(t, db, "SELECT rowid FROM usage_months ORDER BY tenant DESC LIMIT 1") > 2 {
+	run(t, db, "UPDATE usage_days SET rowid = -rowid")
+	run(t, db, "UPDATE usage_days SET rowid = rowid + 9")
+	if number(t, db, "SELECT rowid FROM usage_days ORDER BY tenant DESC LIMIT 1") > 2 {
 		t.Fatal("the rows are not turned round, so there is nothing to test")
 	}
 	for i := range 8 {

@@ -38,7 +38,7 @@ func inMonth(what string, meter store.Meter, ledger, stored int64) store.Drift {
 const day = 24 * time.Hour
 
 func damages() []damage {
-	const meter = "input_tokens"
+	const meter, lastDay = "input_tokens", "(SELECT day FROM usage_months WHERE tenant = 1)"
 	// The ledger has "a" of 5, "b" of 7 and "c" of 11 tokens, at a picodollar each, and "z" of 2 on the day before the day
 	// before; meter and rate are texts 1 and 2.
 	lines := func(quantity, cost int64) []byte {
@@ -54,53 +54,50 @@ func damages() []damage {
 	return []damage{
 		{
 			name:      "a day's cost",
-			statement: "UPDATE usage_months SET day_sums = ? WHERE TRUE",
+			statement: "UPDATE usage_days SET sums = ? WHERE start = " + lastDay,
 			args:      []any{sums(3, 0, 0, 24, 23, 23)},
-			want:      []store.Drift{inDay("cost", "", 23, 24)},
+			want:      []store.Drift{inDay("cost", "", 23, 24), inMonth("cost", "", 25, 26)},
 		},
 		{
 			name:      "a month's calls, errors and unpriced",
-			statement: "UPDATE usage_months SET sums = ? WHERE TRUE",
-			args:      []any{sums(5, 1, 2, 25, 25, 25)},
+			statement: "UPDATE usage_months SET earlier = ? WHERE TRUE",
+			args:      []any{sums(2, 1, 2, 2, 2, 2)},
 			want: []store.Drift{
 				inMonth("calls", "", 4, 5), inMonth("errors", "", 0, 1), inMonth("unpriced", "", 0, 2),
 			},
 		},
 		{
 			name:      "a meter of a total",
-			statement: "UPDATE usage_months SET day_sums = ? WHERE TRUE",
+			statement: "UPDATE usage_days SET sums = ? WHERE start = " + lastDay,
 			args:      []any{sums(3, 0, 0, 23, 22, 23)},
-			want:      []store.Drift{inDay("quantity", meter, 23, 22)},
+			want:      []store.Drift{inDay("quantity", meter, 23, 22), inMonth("quantity", meter, 25, 24)},
 		},
 		{
 			name:      "a month that is gone",
 			statement: "DELETE FROM usage_months WHERE TRUE",
 			want: []store.Drift{
-				inDay("calls", "", 3, 0), inDay("cost", "", 23, 0),
-				inDay("cost", meter, 23, 0), inDay("quantity", meter, 23, 0),
 				inMonth("calls", "", 4, 0), inMonth("cost", "", 25, 0),
 				inMonth("cost", meter, 25, 0), inMonth("quantity", meter, 25, 0),
 			},
 		},
 		{
-			name:      "a day of nothing",
-			statement: "UPDATE usage_months SET day = day - 86400000000 WHERE TRUE",
+			name: "a day of nothing",
+			statement: "INSERT INTO usage_days (tenant, start, model, sums)" +
+				" SELECT tenant, start - 86400000000, model, sums FROM usage_days WHERE start = " + lastDay,
 			want: []store.Drift{
 				earlier(inDay("calls", "", 0, 3)), earlier(inDay("cost", "", 0, 23)),
 				earlier(inDay("cost", meter, 0, 23)), earlier(inDay("quantity", meter, 0, 23)),
-				inDay("calls", "", 3, 0), inDay("cost", "", 23, 0),
-				inDay("cost", meter, 23, 0), inDay("quantity", meter, 23, 0),
 			},
 		},
 		{
-			name:      "a day with a row of its own",
-			statement: "UPDATE usage_days SET sums = ? WHERE TRUE",
+			name:      "a day before the last",
+			statement: "UPDATE usage_days SET sums = ? WHERE start < " + lastDay,
 			args:      []any{sums(1, 0, 0, 3, 2, 2)},
 			want:      []store.Drift{earlier(earlier(inDay("cost", "", 2, 3)))},
 		},
 		{
-			name:      "a day with a row of its own that is gone",
-			statement: "DELETE FROM usage_days WHERE TRUE",
+			name:      "a day before the last that is gone",
+			statement: "DELETE FROM usage_days WHERE start < " + lastDay,
 			want: []store.Drift{
 				earlier(earlier(inDay("calls", "", 1, 0))), earlier(earlier(inDay("cost", "", 2, 0))),
 				earlier(earlier(inDay("cost", meter, 2, 0))), earlier(earlier(inDay("quantity", meter, 2, 0))),
@@ -184,6 +181,25 @@ func TestADayWithoutItsMonthIsCorrupt(t *testing.T) {
 	is(t, "Append", h.try(call(acme, "c", late, 1)), store.ErrCorrupt)
 	h.must("Rebuild", h.Rebuild(t.Context(), acme))
 	h.add(call(acme, "c", late, 1))
+	h.healthy()
+}
+
+// What a month is without its last day is not told to anybody, nor added to.
+func TestAMonthWithoutItsLastDayIsCorrupt(t *testing.T) {
+	t.Parallel()
+	path := newFile(t)
+	h := open(t, path)
+	h.add(call(acme, "a", noon().AddDate(0, 0, -2), 1), call(acme, "b", noon(), 1))
+	run(t, foreign(t, path), "DELETE FROM usage_days WHERE start = (SELECT day FROM usage_months)")
+	is(t, "Append", h.try(call(acme, "c", noon(), 1)), store.ErrCorrupt)
+	_, err := h.Totals(t.Context(), store.TotalQuery{TenantID: acme, Window: store.Month, To: noon()})
+	is(t, "Totals", err, store.ErrCorrupt)
+	_, err = h.Standing(t.Context(), acme, noon())
+	is(t, "Standing", err, store.ErrCorrupt)
+	_, err = h.Verify(t.Context(), acme)
+	is(t, "Verify", err, store.ErrCorrupt)
+	h.must("Rebuild", h.Rebuild(t.Context(), acme))
+	h.add(call(acme, "c", noon(), 1))
 	h.healthy()
 }
 

@@ -21,8 +21,7 @@ const (
 	findRecords
 	findPlain
 	selectFiledRow
-	insertMonthRow
-	updateMonthRow
+	upsertMonthRow
 	insertDayRow
 	updateDayRow
 	statements
@@ -39,8 +38,7 @@ func (s statement) sql() string {
 		findRecords:    selectWanted,
 		findPlain:      selectPlainWanted,
 		selectFiledRow: selectFiled,
-		insertMonthRow: insertMonth,
-		updateMonthRow: updateMonth,
+		upsertMonthRow: upsertMonth,
 		insertDayRow:   insertDay,
 		updateDayRow:   updateDay,
 	}[s]

@@ -237,9 +237,6 @@ func (s *Store) standing(ctx context.Context, q queryer, n *tenant, at time.Time
 	}
 	for _, month := range months {
 		standing.MonthTotals = append(standing.MonthTotals, &month.Total)
-		if month.lastDay.Start.Equal(standing.Day.Start) {
-			days = append(days, month.lastDay)
-		}
 	}
 	for _, day := range days {
 		standing.DayTotals = append(standing.DayTotals, &day.Total)

@@ -2,23 +2,20 @@ package storesqlite
 
 import (
 	"context"
-	"math"
+	"database/sql"
+	"fmt"
 	"time"
 
 	"github.com/acf68eca/usage/internal/pack"
 	"github.com/acf68eca/usage/store"
 )
 
-const insertMonth = `
-INSERT INTO usage_months (tenant, start, model, sums, day, day_sums)
-VALUES (?, ?, ?, ?, ?, ?)`
-
-const updateMonth = `
-UPDATE usage_months
-SET sums = ?,
-    day = ?,
-    day_sums = ?
-WHERE rowid = ?`
+const upsertMonth = `
+INSERT INTO usage_months (tenant, start, model, earlier, day)
+VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (tenant, start, model) DO UPDATE
+SET earlier = excluded.earlier,
+    day = excluded.day`
 
 const insertDay = `
 INSERT INTO usage_days (tenant, start, model, sums)
@@ -47,42 +44,31 @@ func (t *tx) writeTotals(ctx context.Context, n *tenant) error {
 }
 
 func (t *tx) writeMonth(ctx context.Context, n *tenant, row *total) error {
-	t.packed = t.packed[:0]
-	sums, err := t.packSums(ctx, &row.Total)
+	earlier := row.Total.Without(&row.lastDay.Total)
+	packed, err := t.packSums(ctx, &earlier)
 	if err != nil {
 		return err
 	}
-	daySums, err := t.packSums(ctx, &row.lastDay.Total)
-	if err != nil {
-		return err
-	}
-	day := row.lastDay.Start.UnixMicro()
-	if row.rowid != 0 {
-		_, err = t.exec(updateMonthRow, sums, day, daySums, row.rowid)
-		return err
-	}
-	row.rowid, err = t.insert(insertMonthRow, n.number, row.Start.UnixMicro(), row.model, sums, day, daySums)
+	_, err = t.exec(upsertMonthRow, n.number, row.Start.UnixMicro(), row.model, packed, row.lastDay.Start.UnixMicro())
 	return err
 }
 
 func (t *tx) writeDay(ctx context.Context, n *tenant, row *total) error {
-	t.packed = t.packed[:0]
-	sums, err := t.packSums(ctx, &row.Total)
+	packed, err := t.packSums(ctx, &row.Total)
 	if err != nil {
 		return err
 	}
 	if row.rowid != 0 {
-		_, err = t.exec(updateDayRow, sums, row.rowid)
+		_, err = t.exec(updateDayRow, packed, row.rowid)
 		return err
 	}
-	row.rowid, err = t.insert(insertDayRow, n.number, row.Start.UnixMicro(), row.model, sums)
+	row.rowid, err = t.insert(insertDayRow, n.number, row.Start.UnixMicro(), row.model, packed)
 	return err
 }
 
-// packSums packs behind what is packed already.
+// packSums packs the sums of a total, until it is called again.
 func (t *tx) packSums(ctx context.Context, total *store.Total) ([]byte, error) {
-	start := len(t.packed)
-	t.packed = pack.AppendSums(t.packed, pack.Sums{
+	t.packed = pack.AppendSums(t.packed[:0], pack.Sums{
 		Calls: total.Calls, Errors: total.Errors, Unpriced: total.Unpriced, Cost: int64(total.Cost),
 	})
 	for _, m := range total.Meters {
@@ -92,25 +78,26 @@ func (t *tx) packSums(ctx context.Context, total *store.Total) ([]byte, error) {
 		}
 		t.packed = pack.AppendMeter(t.packed, pack.Meter{Meter: number, Quantity: m.Quantity, Cost: int64(m.Cost)})
 	}
-	return t.packed[start:], nil
+	return t.packed, nil
 }
 
 type monthRow struct {
-	RowID   int64 `db:"rowid"`
-	Start   int64
-	Model   int64
-	Sums    []byte
-	Day     int64
-	DaySums []byte `db:"day_sums"`
+	Start    int64
+	Model    int64
+	Earlier  []byte
+	Day      int64
+	DayRowID sql.NullInt64 `db:"day_rowid"`
+	DaySums  []byte        `db:"day_sums"`
 }
 
 const selectMonthRows = `
-SELECT rowid, start, model, sums, day, day_sums
-FROM usage_months
-WHERE tenant = ?
-  AND start >= ?
-  AND start < ?
-ORDER BY start, model`
+SELECT m.start, m.model, m.earlier, m.day, d.rowid AS day_rowid, d.sums AS day_sums
+FROM usage_months AS m
+LEFT JOIN usage_days AS d ON d.tenant = m.tenant AND d.start = m.day AND d.model = m.model
+WHERE m.tenant = ?
+  AND m.start >= ?
+  AND m.start < ?
+ORDER BY m.start, m.model`
 
 // selectMonths reads the totals of months that start in [from, to), each with the last day in it.
 func (s *Store) selectMonths(ctx context.Context, q queryer, n *tenant, from, to int64) ([]*total, error) {
@@ -119,14 +106,20 @@ func (s *Store) selectMonths(ctx context.Context, q queryer, n *tenant, from, to
 		return nil, err
 	}
 	totals := make([]*total, len(rows))
-	for i := range rows {
-		month, err := s.total(ctx, q, n, store.Month, &dayRow{rows[i].RowID, rows[i].Start, rows[i].Model, rows[i].Sums})
+	for i, row := range rows {
+		if !row.DayRowID.Valid {
+			return nil, fmt.Errorf("a month without its last day: %w", store.ErrCorrupt)
+		}
+		month, err := s.total(ctx, q, n, store.Month, &dayRow{0, row.Start, row.Model, row.Earlier})
 		if err != nil {
 			return nil, err
 		}
-		month.lastDay, err = s.total(ctx, q, n, store.Day, &dayRow{0, rows[i].Day, rows[i].Model, rows[i].DaySums})
+		month.lastDay, err = s.total(ctx, q, n, store.Day, &dayRow{row.DayRowID.Int64, row.Day, row.Model, row.DaySums})
 		if err != nil {
 			return nil, err
+		}
+		if !month.Merge(&month.lastDay.Total) {
+			return nil, fmt.Errorf("sums of a month: %w", store.ErrCorrupt)
 		}
 		totals[i] = month
 	}
@@ -148,7 +141,7 @@ WHERE tenant = ?
   AND start < ?
 ORDER BY start, model`
 
-// selectDays reads the totals of days that start in [from, to) and have rows of their own: all but the last of a month.
+// selectDays reads the totals of days that start in [from, to).
 func (s *Store) selectDays(ctx context.Context, q queryer, n *tenant, from, to int64) ([]*total, error) {
 	var rows []dayRow
 	if err := q.SelectContext(ctx, &rows, selectDayRows, n.number, from, to); err != nil {
@@ -205,7 +198,7 @@ func (s *Store) Totals(ctx context.Context, query store.TotalQuery) (totals []st
 func (s *Store) sortedTotals(ctx context.Context, q queryer, n *tenant, w store.Window, from, to int64) ([]store.Total, error) {
 	read := s.selectMonths
 	if w == store.Day {
-		read = s.selectAllDays
+		read = s.selectDays
 	}
 	rows, err := read(ctx, q, n, from, to)
 	if err != nil {
@@ -217,27 +210,6 @@ func (s *Store) sortedTotals(ctx context.Context, q queryer, n *tenant, w store.
 	}
 	store.SortTotals(totals)
 	return totals, nil
-}
-
-// longestMonth is more microseconds than any month has.
-const longestMonth = 40 * 24 * 3600 * 1_000_000
-
-// selectAllDays reads the totals of days that start in [from, to), those in the rows of their months too.
-func (s *Store) selectAllDays(ctx context.Context, q queryer, n *tenant, from, to int64) ([]*total, error) {
-	days, err := s.selectDays(ctx, q, n, from, to)
-	if err != nil {
-		return nil, err
-	}
-	months, err := s.selectMonths(ctx, q, n, max(from, math.MinInt64+longestMonth)-longestMonth, to)
-	if err != nil {
-		return nil, err
-	}
-	for _, month := range months {
-		if day := month.lastDay.Start.UnixMicro(); day >= from && day < to {
-			days = append(days, month.lastDay)
-		}
-	}
-	return days, nil
 }
 
 // TenantTotals implements store.Store.

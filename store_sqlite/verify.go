@@ -92,12 +92,10 @@ func (t *tx) addTotals(ctx context.Context, n *tenant, totals []store.Total) err
 		switch month := months[key]; {
 		case sum.Window == store.Month:
 			months[key] = row
-			n.change(row)
 		case month.lastDay == nil:
 			month.lastDay = row
-		default:
-			n.change(row)
 		}
+		n.change(row)
 	}
 	return nil
 }

@@ -77,19 +77,17 @@ CREATE TABLE usage_watermarks (
 INSERT INTO usage_watermarks (name, value)
 VALUES ('filed', 0);
 
--- Totals: one row for each model that a tenant used in a month, and in the same row the last day of that month on which
--- it was used: a call then writes one row of totals and not two. When a later day begins, the day before it gets a row of
--- its own in usage_days. Both tables keep their rowid: the writer knows it from its cache, and to overwrite a row by rowid
--- takes half the time it takes by key.
+-- Totals: one row for each model that a tenant used on a day, and one for each that it used in a month. The month's has what
+-- is before the last of those days: a call then writes one row of totals and not two, and one that is small. Days keep their
+-- rowid: the writer knows it from its cache, and to overwrite a row by rowid takes half the time it takes by key.
 CREATE TABLE usage_months (
-	tenant   INTEGER NOT NULL,
-	start    INTEGER NOT NULL,
-	model    INTEGER NOT NULL,
-	sums     BLOB    NOT NULL,               -- see internal/pack
-	day      INTEGER NOT NULL,               -- start of the last day
-	day_sums BLOB    NOT NULL,
+	tenant  INTEGER NOT NULL,
+	start   INTEGER NOT NULL,
+	model   INTEGER NOT NULL,
+	earlier BLOB    NOT NULL,                -- sums of the days before the last one, see internal/pack
+	day     INTEGER NOT NULL,                -- start of the last day
 	PRIMARY KEY (tenant, start, model)
-) STRICT;
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE usage_days (
 	tenant INTEGER NOT NULL,
@@ -105,7 +103,7 @@ CREATE TABLE usage_carried (
 	tenant INTEGER NOT NULL,
 	at     INTEGER NOT NULL,
 	model  INTEGER NOT NULL,
-	sums   BLOB    NOT NULL,                 -- see encode.go
+	sums   BLOB    NOT NULL,
 	PRIMARY KEY (tenant, at, model)
 ) STRICT, WITHOUT ROWID;
 
