@@ -23,7 +23,8 @@ import (
 	storesqlite "github.com/acf68eca/usage/store_sqlite"
 )
 
-// What the benchmarks of the write path log: calls of a number of tenants to eight models, in a fixed shuffled order.
+// What the benchmarks of the write path log: calls of a number of tenants to eight models, in a fixed shuffled order of both, so
+// that the totals of calls that come together do not stand together.
 var benchModels = [...]string{
 	"gpt-4o-2024-08-06", "gpt-4o-mini-2024-07-18", "gpt-4.1-2025-04-14", "gpt-4.1-mini-2025-04-14",
 	"gpt-5", "gpt-5-mini-2025-08-07", "gpt-5.4-2026-03-05", "o3-2025-04-16",
@@ -33,7 +34,7 @@ func benchTenant(i, tenants int) string { return fmt.Sprintf("tenant-%04d", i*79
 
 func benchCall(i, tenants int) usage.OpenAICall {
 	return usage.OpenAICall{
-		TenantID: benchTenant(i, tenants), Model: benchModels[i/tenants%len(benchModels)], ServiceTier: "default",
+		TenantID: benchTenant(i, tenants), Model: benchModels[(i/tenants+i*7919%tenants)%len(benchModels)], ServiceTier: "default",
 		InputTokens: 2_006 + int64(i%100), CachedInputTokens: 1_024, OutputTokens: 300 + int64(i%50),
 		Endpoint: "/v1/chat/completions", Status: 200, Latency: 820 * time.Millisecond,
 	}
