@@ -148,11 +148,22 @@ const (
 )
 
 func (a alternative) log(ctx context.Context, c usage.OpenAICall) error {
+	return a.transact(ctx, func(tx *sqlx.Tx) error { return insertCall(ctx, tx, c) })
+}
+
+func (a alternative) transact(ctx context.Context, do func(*sqlx.Tx) error) error {
 	tx, err := a.db.BeginTxx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback()
+	if err := do(tx); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+func insertCall(ctx context.Context, tx *sqlx.Tx, c usage.OpenAICall) error {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return err
@@ -174,7 +185,7 @@ func (a alternative) log(ctx context.Context, c usage.OpenAICall) error {
 	if cost > limit {
 		return usage.ErrQuotaExceeded
 	}
-	return tx.Commit()
+	return nil
 }
 
 // groups has callers share the alternative's transactions, with its statements kept prepared. It keeps no more than the

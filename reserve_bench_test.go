@@ -11,38 +11,39 @@ import (
 	"github.com/acf68eca/usage"
 )
 
-// reservation is what a host writes by hand: one transaction that adds up what is used and held, and adds a hold.
+// reserve is what a host writes by hand: one transaction that adds up what is used and held, and adds a hold.
 func (a alternative) reserve(ctx context.Context, id int, tenant string, cost int64) error {
-	tx, err := a.db.BeginTxx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback()
-	var taken, limit int64
-	if err := tx.GetContext(ctx, &taken, `SELECT held FROM held WHERE tenant = ?`, tenant); err != nil {
-		return err
-	}
-	if err := tx.GetContext(ctx, &limit, `SELECT max FROM quotas WHERE tenant = ?`, tenant); err != nil {
-		return err
-	}
-	if taken+cost > limit {
-		return usage.ErrQuotaExceeded
-	}
-	for _, write := range []func() error{
-		func() error {
-			_, err := tx.ExecContext(ctx, `INSERT INTO holds VALUES (?, ?, ?)`, id, tenant, cost)
-			return err
-		},
-		func() error {
-			_, err := tx.ExecContext(ctx, `UPDATE held SET held = held + ? WHERE tenant = ?`, cost, tenant)
-			return err
-		},
-	} {
-		if err := write(); err != nil {
+	return a.transact(ctx, func(tx *sqlx.Tx) error {
+		var taken, limit int64
+		if err := tx.GetContext(ctx, &taken, `SELECT held FROM held WHERE tenant = ?`, tenant); err != nil {
 			return err
 		}
-	}
-	return tx.Commit()
+		if err := tx.GetContext(ctx, &limit, `SELECT max FROM quotas WHERE tenant = ?`, tenant); err != nil {
+			return err
+		}
+		if taken+cost > limit {
+			return usage.ErrQuotaExceeded
+		}
+		if _, err := tx.ExecContext(ctx, `INSERT INTO holds VALUES (?, ?, ?)`, id, tenant, cost); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `UPDATE held SET held = held + ? WHERE tenant = ?`, cost, tenant)
+		return err
+	})
+}
+
+// settle logs a call and takes back what was reserved for it.
+func (a alternative) settle(ctx context.Context, c usage.OpenAICall, id int, cost int64) error {
+	return a.transact(ctx, func(tx *sqlx.Tx) error {
+		if err := insertCall(ctx, tx, c); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, `DELETE FROM holds WHERE id = ?`, id); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `UPDATE held SET held = held - ? WHERE tenant = ?`, cost, c.TenantID)
+		return err
+	})
 }
 
 func newHolds(b *testing.B, db *sqlx.DB, tenants int) {
@@ -88,5 +89,38 @@ func BenchmarkReserve(b *testing.B) {
 				closedLoop(b, callers, reserve)
 			})
 		}
+	}
+}
+
+// BenchmarkReserveAndLog is what a call under a hard limit takes: a reservation before it, and after it the log that settles that.
+func BenchmarkReserveAndLog(b *testing.B) {
+	for _, load := range []struct {
+		name    string
+		tenants int
+	}{{"tenants=1000", 1000}, {"hot", 1}} {
+		const callers, cost = 64, 1_000_000
+		b.Run(load.name+"/alternative", func(b *testing.B) {
+			alt := newAlternative(b, filepath.Join(b.TempDir(), "alt.db"), load.tenants)
+			newHolds(b, alt.db, load.tenants)
+			closedLoop(b, callers, func(i int) error {
+				if err := alt.reserve(context.Background(), i, benchTenant(i, load.tenants), cost); err != nil {
+					return err
+				}
+				return alt.settle(context.Background(), benchCall(i, load.tenants), i, cost)
+			})
+		})
+		b.Run(load.name+"/usage", func(b *testing.B) {
+			tracker := benchTracker(b, filepath.Join(b.TempDir(), "usage.db"), load.tenants)
+			closedLoop(b, callers, func(i int) error {
+				hold, err := tracker.Reserve(context.Background(), benchEstimate(i, load.tenants))
+				if err != nil {
+					return err
+				}
+				call := benchCall(i, load.tenants)
+				call.ReservationID = hold.ID
+				_, err = tracker.LogOpenAI(context.Background(), call)
+				return err
+			})
+		})
 	}
 }

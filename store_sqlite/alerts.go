@@ -55,7 +55,7 @@ func (t *tx) judge(ctx context.Context, n *tenant, added []*store.Record, judge 
 		return nil, err
 	}
 	judgement := judge(standing, added)
-	if err := t.setArrivals(ctx, n, judgement.Arrivals); err != nil {
+	if err := t.setArrivals(n, judgement.Arrivals); err != nil {
 		return nil, err
 	}
 	return t.raise(ctx, n, judgement.Alerts)

@@ -104,7 +104,7 @@ func (t *tx) append(ctx context.Context, n *tenant, r *store.Record) (store.Outc
 		}
 	}
 	if r.HoldID != "" {
-		if err := t.settlement(ctx, n, r); err != nil {
+		if err := t.settlement(n, r); err != nil {
 			return refuse(r, err)
 		}
 	}
@@ -126,7 +126,7 @@ func (t *tx) append(ctx context.Context, n *tenant, r *store.Record) (store.Outc
 		}
 		return refuse(r, err)
 	}
-	if err := t.settle(ctx, n, r); err != nil {
+	if err := t.settle(n, r); err != nil {
 		return store.Outcome{}, err
 	}
 	return store.Outcome{Record: r}, nil
@@ -279,7 +279,7 @@ func (t *tx) reprice(ctx context.Context, n *tenant, r *store.Record) (store.Out
 	}
 	stored.Lines, stored.Cost, stored.Unpriced, stored.PriceVersion = r.Lines, r.Cost, "", r.PriceVersion
 	if stored.Settlement == store.Settled {
-		hold, err := t.getHold(ctx, n, stored.HoldID)
+		hold, err := t.getHold(n, stored.HoldID)
 		if err != nil {
 			return store.Outcome{}, err
 		}

@@ -3,6 +3,7 @@ package storesqlite
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"slices"
@@ -140,7 +141,7 @@ func (t *tx) takeHold(ctx context.Context, n *tenant, h *store.Hold, decide stor
 			return o, err
 		}
 		if taken {
-			err = t.setArrivals(ctx, n, verdict.Arrivals)
+			err = t.setArrivals(n, verdict.Arrivals)
 		} else {
 			o.Err = &store.ConflictError{TenantID: n.row.ID, ID: h.ID, Field: "ID"}
 		}
@@ -166,7 +167,7 @@ func (t *tx) insertHold(ctx context.Context, n *tenant, h *store.Hold, arrivals 
 	if err != nil {
 		return false, err
 	}
-	result, err := t.ExecContext(ctx, insertHold, n.number, h.ID, model, lines, int64(h.Cost), h.Owner,
+	result, err := t.exec(insertHoldRow, n.number, h.ID, model, lines, int64(h.Cost), h.Owner,
 		micros(h.CreatedAt), micros(h.ExpiresAt), text(packed))
 	if err != nil {
 		return false, err
@@ -187,20 +188,31 @@ WHERE tenant = ?
   AND id = ?`
 
 // getHold returns nil when the tenant has no such hold.
-func (t *tx) getHold(ctx context.Context, n *tenant, id string) (*holdRow, error) {
-	row := new(holdRow)
-	err := t.GetContext(ctx, row, selectHold, n.number, id)
+func (t *tx) getHold(n *tenant, id string) (*holdRow, error) {
+	values := make([]driver.Value, 10)
+	err := t.row(selectHoldRow, values, n.number, id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
-	return row, err
+	return holdRowOf(values), err
+}
+
+// holdRowOf is what sqlx does with a row of selectHold, without its looking up each column's name.
+func holdRowOf(v []driver.Value) *holdRow {
+	number := func(i int) int64 { n, _ := v[i].(int64); return n }
+	text := func(i int) string { s, _ := v[i].(string); return s }
+	lines, _ := v[2].([]byte)
+	return &holdRow{
+		ID: text(0), Model: number(1), Lines: lines, Cost: number(3), Owner: text(4),
+		CreatedAt: number(5), ExpiresAt: number(6), Released: number(7) != 0, Record: text(8), Arrivals: text(9),
+	}
 }
 
 // settlement tells what a record does to the hold that it names, and sets that in the record; the hold itself is
 // settled by settle once the record is in.
-func (t *tx) settlement(ctx context.Context, n *tenant, r *store.Record) error {
+func (t *tx) settlement(n *tenant, r *store.Record) error {
 	r.Settlement, r.Overage = "", 0
-	row, err := t.getHold(ctx, n, r.HoldID)
+	row, err := t.getHold(n, r.HoldID)
 	switch {
 	case err != nil:
 		return err
@@ -223,12 +235,12 @@ SET record = ?
 WHERE tenant = ?
   AND id = ?`
 
-func (t *tx) settle(ctx context.Context, n *tenant, r *store.Record) error {
+func (t *tx) settle(n *tenant, r *store.Record) error {
 	if r.Settlement != store.Settled {
 		return nil
 	}
 	n.holds.Drop(r.HoldID)
-	_, err := t.ExecContext(ctx, updateHoldSettled, r.ID, n.number, r.HoldID)
+	_, err := t.exec(settleHoldRow, r.ID, n.number, r.HoldID)
 	return err
 }
 
@@ -248,7 +260,7 @@ func (s *Store) Release(ctx context.Context, now time.Time, tenantID, holdID str
 		if n == nil {
 			return store.ErrNotFound
 		}
-		row, err := t.getHold(ctx, n, holdID)
+		row, err := t.getHold(n, holdID)
 		switch {
 		case err != nil:
 			return err
@@ -263,7 +275,7 @@ func (s *Store) Release(ctx context.Context, now time.Time, tenantID, holdID str
 			return err
 		}
 		n.holds.Drop(holdID)
-		_, err = t.ExecContext(ctx, updateHoldReleased, n.number, holdID)
+		_, err = t.exec(releaseHoldRow, n.number, holdID)
 		return err
 	})
 }
@@ -277,5 +289,5 @@ func (t *tx) refund(ctx context.Context, n *tenant, row *holdRow, refund store.R
 	if err != nil {
 		return err
 	}
-	return t.setArrivals(ctx, n, refund(standing, hold))
+	return t.setArrivals(n, refund(standing, hold))
 }

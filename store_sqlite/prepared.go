@@ -24,23 +24,33 @@ const (
 	upsertMonthRow
 	insertDayRow
 	updateDayRow
+	insertHoldRow
+	selectHoldRow
+	settleHoldRow
+	releaseHoldRow
+	upsertArrivalRow
 	statements
 )
 
 func (s statement) sql() string {
 	return [statements]string{
-		begin:          "BEGIN IMMEDIATE",
-		dataVersion:    "PRAGMA data_version",
-		commit:         "COMMIT",
-		insertRecord:   insertRecordSQL,
-		insertPlain:    insertPlainSQL,
-		findRecord:     selectRecord,
-		findRecords:    selectWanted,
-		findPlain:      selectPlainWanted,
-		selectFiledRow: selectFiled,
-		upsertMonthRow: upsertMonth,
-		insertDayRow:   insertDay,
-		updateDayRow:   updateDay,
+		begin:            "BEGIN IMMEDIATE",
+		dataVersion:      "PRAGMA data_version",
+		commit:           "COMMIT",
+		insertRecord:     insertRecordSQL,
+		insertPlain:      insertPlainSQL,
+		findRecord:       selectRecord,
+		findRecords:      selectWanted,
+		findPlain:        selectPlainWanted,
+		selectFiledRow:   selectFiled,
+		upsertMonthRow:   upsertMonth,
+		insertDayRow:     insertDay,
+		updateDayRow:     updateDay,
+		insertHoldRow:    insertHold,
+		selectHoldRow:    selectHold,
+		settleHoldRow:    updateHoldSettled,
+		releaseHoldRow:   updateHoldReleased,
+		upsertArrivalRow: upsertArrival,
 	}[s]
 }
 

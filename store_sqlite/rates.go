@@ -70,9 +70,9 @@ SET at = excluded.at,
     taken = excluded.taken`
 
 // setArrivals replaces the tenant's arrivals of the same keys.
-func (t *tx) setArrivals(ctx context.Context, n *tenant, arrivals []store.Arrival) error {
+func (t *tx) setArrivals(n *tenant, arrivals []store.Arrival) error {
 	for _, a := range arrivals {
-		_, err := t.ExecContext(ctx, upsertArrival, n.number, a.Provider, a.Model, a.Meter, a.Per, micros(a.At), a.Rest, a.Taken)
+		_, err := t.exec(upsertArrivalRow, n.number, a.Provider, a.Model, string(a.Meter), string(a.Per), micros(a.At), a.Rest, a.Taken)
 		if err != nil {
 			return err
 		}
