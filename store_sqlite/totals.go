@@ -44,7 +44,7 @@ func (t *tx) writeTotals(ctx context.Context, n *tenant) error {
 }
 
 func (t *tx) writeMonth(ctx context.Context, n *tenant, row *total) error {
-	earlier := row.Total.Without(&row.lastDay.Total)
+	earlier := row.Without(&row.lastDay.Total)
 	packed, err := t.packSums(ctx, &earlier)
 	if err != nil {
 		return err
