@@ -137,36 +137,6 @@ func TestTotalsThatDoNotFitStayAsTheyWere(t *testing.T) {
 	}
 }
 
-func TestATotalWithoutAPartIsTheRest(t *testing.T) {
-	t.Parallel()
-	records := tallied(t)
-	sum := func(records ...Record) Total {
-		total := Total{Window: Month}
-		for i := range records {
-			if !total.Add(&records[i]) {
-				t.Fatal("it does not fit")
-			}
-		}
-		return total
-	}
-	whole, part := sum(records...), sum(records[0])
-	before := sum(records...)
-	rest := whole.Without(&part)
-	want := sum(records[1:]...)
-	want.Meters = append(want.Meters, MeterTotal{Meter: "out"}) // of which nothing is left
-	if diff := cmp.Diff(want, rest); diff != "" {
-		t.Errorf("the rest (-want +got):\n%s", diff)
-	}
-	if !rest.Merge(&part) {
-		t.Error("the rest and the part do not fit together")
-	}
-	for name, got := range map[string]Total{"together": rest, "the whole, afterwards,": whole} {
-		if diff := cmp.Diff(before, got); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", name, diff)
-		}
-	}
-}
-
 func TestARecordsCostIsThatOfItsLines(t *testing.T) {
 	t.Parallel()
 	record := &tallied(t)[0]

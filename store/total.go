@@ -83,22 +83,6 @@ func (t *Total) Merge(other *Total) bool {
 	return true
 }
 
-// Without returns what is left of the total when the sums of a part of it are taken away. It keeps all meters.
-func (t *Total) Without(part *Total) Total {
-	left := *t
-	left.Calls -= part.Calls
-	left.Errors -= part.Errors
-	left.Unpriced -= part.Unpriced
-	left.Cost -= part.Cost
-	left.Meters = slices.Clone(t.Meters)
-	for _, m := range part.Meters {
-		rest := left.meter(m.Meter)
-		rest.Quantity -= m.Quantity
-		rest.Cost -= m.Cost
-	}
-	return left
-}
-
 // fits reports whether the sums stay within an int64. Each meter comes at most once in the lines.
 func (t *Total) fits(cost Money, lines []Line) bool {
 	if _, ok := Add(int64(t.Cost), int64(cost)); !ok {

@@ -26,7 +26,7 @@ func (s *Store) Reprice(ctx context.Context, now time.Time, records []*store.Rec
 
 // change runs a transaction that takes the records one after the other, in the order given and not by tenant: callers come
 // to a batch in about the order in which their ids were made, and what is added in the order of an index goes to its end,
-// where it splits no page. One is called without a tenant when find knows none.
+// where it splits no page. The function for one record gets no tenant when find knows none.
 func (s *Store) change(
 	ctx context.Context, op string, now time.Time, records []*store.Record, judge store.Judge,
 	find func(*tx, context.Context, string) (*tenant, error),
@@ -70,7 +70,7 @@ func (s *Store) change(
 	return outcomes, nil
 }
 
-// conclude writes the totals of tenants that have changed, and has the tenants judged. The order is that of their rows.
+// conclude writes the totals of tenants that have changed, in about the order of their rows, and has the tenants judged.
 func (t *tx) conclude(ctx context.Context, changed []*tenant, outcomes []store.Outcome, judge store.Judge) (err error) {
 	slices.SortFunc(changed, func(a, b *tenant) int { return cmp.Compare(a.number, b.number) })
 	var records []*store.Record

@@ -3,6 +3,7 @@ package storesqlite
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -88,6 +89,42 @@ func TestABatchIsAddedInTheOrderGiven(t *testing.T) {
 	h.add(batch...)
 	if number(t, foreign(t, path), "SELECT COUNT(*) FROM usage_records WHERE record = 1 + substr(id, 4)") != 12 {
 		t.Error("the rows are in another order than their records")
+	}
+	h.healthy()
+}
+
+// A batch writes each total once, however many of its records changed it: that of a day alone where the month had that day,
+// and of a late call those of its day and month, whose last day stays what it was.
+func TestABatchWritesWhatChangedOnce(t *testing.T) {
+	t.Parallel()
+	path := newFile(t)
+	h := open(t, path)
+	late := noon().AddDate(0, 0, -2)
+	h.add(call(acme, "first", noon(), 1))
+	db := foreign(t, path)
+	run(t, db, "CREATE TABLE written (what TEXT)")
+	for _, table := range []string{"usage_days", "usage_months"} {
+		for _, event := range []string{"INSERT", "UPDATE"} {
+			run(t, db, fmt.Sprintf("CREATE TRIGGER %s_%s AFTER %[2]s ON %[1]s BEGIN INSERT INTO written VALUES ('%[1]s'); END", table, event))
+		}
+	}
+	for _, tt := range []struct {
+		name         string
+		batch        []store.Record
+		days, months int64
+	}{
+		{"of the last day", calls(acme, "a", 5), 1, 0},
+		{"of two tenants, one new", slices.Concat(calls(acme, "b", 3), calls("globex", "b", 5), calls(acme, "c", 3)), 2, 1},
+		{"with late ones", []store.Record{call(acme, "d", late, 1), call(acme, "e", noon(), 1), call(acme, "f", late, 1)}, 2, 1},
+		{"of a day that begins", []store.Record{call(acme, "g", noon().Add(24*time.Hour), 1), call(acme, "h", noon().Add(24*time.Hour), 1)}, 1, 1},
+	} {
+		run(t, db, "DELETE FROM written")
+		h.add(tt.batch...)
+		equal(t, tt.name+": rows of days", number(t, db, "SELECT COUNT(*) FROM written WHERE what = 'usage_days'"), tt.days)
+		equal(t, tt.name+": rows of months", number(t, db, "SELECT COUNT(*) FROM written WHERE what = 'usage_months'"), tt.months)
+		if number(t, db, "SELECT COUNT(*) FROM usage_months AS m WHERE day < (SELECT MAX(start) FROM usage_days AS d WHERE d.tenant = m.tenant)") != 0 {
+			t.Errorf("%s: a month's last day is not its last", tt.name)
+		}
 	}
 	h.healthy()
 }

@@ -25,7 +25,7 @@ type cache struct {
 	filedKnown bool
 }
 
-// maxTenants bounds the tenants that one transaction leaves to the next; a standing is a few kilobytes.
+// maxTenants bounds the tenants that a transaction begins with; a standing is a few kilobytes.
 const maxTenants = 8192
 
 func newCache() *cache {

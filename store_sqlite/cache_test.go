@@ -272,7 +272,7 @@ func TestTheCacheIsBounded(t *testing.T) {
 		for i := range 4 {
 			h.add(calls(fmt.Sprint("tenant-", i), "a", 2)...)
 		}
-		for i := range maxTenants - len(h.cache.tenants) - 2 {
+		for i := range maxTenants - len(h.cache.tenants) - 1 {
 			h.cache.tenants[fmt.Sprint("filler-", i)] = &tenant{}
 		}
 		var batch []store.Record
@@ -288,6 +288,34 @@ func TestTheCacheIsBounded(t *testing.T) {
 		}
 		h.healthy()
 		equal(t, "records", len(h.state().Records), 20+4*2+8+2)
+	})
+	t.Run("as many tenants as the bound are kept", func(t *testing.T) {
+		t.Parallel()
+		h := open(t, newFile(t))
+		h.add(calls(acme, "a", 1)...)
+		for i := range maxTenants - 1 {
+			h.cache.tenants[fmt.Sprint("filler-", i)] = &tenant{}
+		}
+		h.add(calls(acme, "b", 1)...)
+		equal(t, "cached tenants", len(h.cache.tenants), maxTenants)
+	})
+	t.Run("little is kept of a tenant's past", func(t *testing.T) {
+		t.Parallel()
+		h := open(t, newFile(t))
+		for i := range 20 { // 20 months, then 9 days of one
+			h.add(call(acme, fmt.Sprint("m", i), noon().AddDate(0, -i, 0), 1))
+			h.add(call(acme, fmt.Sprint("d", i), noon().AddDate(0, 0, -(i%9)), 1))
+			n := h.cache.tenants[acme]
+			if len(n.months) > 4 { // three, and the one that the judge is shown
+				t.Fatalf("%d months are kept", len(n.months))
+			}
+			for _, month := range n.months {
+				if len(month.days) > 5 {
+					t.Fatalf("%d days of a month are kept", len(month.days))
+				}
+			}
+		}
+		h.healthy()
 	})
 	t.Run("texts and models past the bound keep their numbers", func(t *testing.T) {
 		t.Parallel()

@@ -1,6 +1,7 @@
 package storesqlite
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -184,7 +185,7 @@ func TestADayWithoutItsMonthIsCorrupt(t *testing.T) {
 	h.healthy()
 }
 
-// What a month is without its last day is not told to anybody, nor added to.
+// What a month is without its last day is not told to anybody, nor added to; Verify says what is amiss.
 func TestAMonthWithoutItsLastDayIsCorrupt(t *testing.T) {
 	t.Parallel()
 	path := newFile(t)
@@ -196,10 +197,27 @@ func TestAMonthWithoutItsLastDayIsCorrupt(t *testing.T) {
 	is(t, "Totals", err, store.ErrCorrupt)
 	_, err = h.Standing(t.Context(), acme, noon())
 	is(t, "Standing", err, store.ErrCorrupt)
-	_, err = h.Verify(t.Context(), acme)
-	is(t, "Verify", err, store.ErrCorrupt)
+	const meter = "input_tokens"
+	h.verify("the damage's", acme, []store.Drift{
+		inDay("calls", "", 1, 0), inDay("cost", "", 1, 0), inDay("cost", meter, 1, 0), inDay("quantity", meter, 1, 0),
+		inMonth("calls", "", 2, 1), inMonth("cost", "", 2, 1), inMonth("cost", meter, 2, 1), inMonth("quantity", meter, 2, 1),
+	})
 	h.must("Rebuild", h.Rebuild(t.Context(), acme))
 	h.add(call(acme, "c", noon(), 1))
+	h.healthy()
+}
+
+// Two sound parts of a month that do not fit together are damage.
+func TestAMonthWhosePartsDoNotFitIsCorrupt(t *testing.T) {
+	t.Parallel()
+	path := newFile(t)
+	h := open(t, path)
+	h.add(call(acme, "a", noon().AddDate(0, 0, -2), 1), call(acme, "b", noon(), 1))
+	run(t, foreign(t, path), "UPDATE usage_months SET earlier = ?", pack.AppendSums(nil, pack.Sums{Calls: 1, Cost: math.MaxInt64}))
+	is(t, "Append", h.try(call(acme, "c", noon(), 1)), store.ErrCorrupt)
+	_, err := h.Totals(t.Context(), store.TotalQuery{TenantID: acme, Window: store.Month, To: noon()})
+	is(t, "Totals", err, store.ErrCorrupt)
+	h.must("Rebuild", h.Rebuild(t.Context(), acme))
 	h.healthy()
 }
 

@@ -339,7 +339,7 @@ func TestCorrupt(t *testing.T) {
 		{"sums of a month", "UPDATE usage_months SET earlier = x'8080'"},
 		{"sums of a month's last day", "UPDATE usage_days SET sums = x'01'"},
 		{"sums of another day", "INSERT INTO usage_days VALUES (1, 1780000000000000, 1, x'80')"},
-		{"an unknown model of a total", "UPDATE usage_months SET model = model + 98"},
+		{"an unknown model of a total", "UPDATE usage_months SET model = model + 98; UPDATE usage_days SET model = model + 98"},
 		{"contacts", "UPDATE usage_tenants SET contacts = '['"},
 		{"a quota", "UPDATE usage_tenants SET quota = '{'"},
 		{"a time zone", "UPDATE usage_tenants SET time_zone = 'Mars/Olympus'"}, // also where a machine lacks its rules

@@ -141,7 +141,7 @@ WHERE tenant = ?
 
 // carriedTotal returns what is kept of a day and model already.
 func (t *tx) carriedTotal(ctx context.Context, n *tenant, key carried) (*store.Total, error) {
-	row := dayRow{Start: key.at, Model: key.model, Sums: []byte{0, 0, 0, 0}}
+	row := sumsRow{Start: key.at, Model: key.model, Sums: []byte{0, 0, 0, 0}}
 	err := t.GetContext(ctx, &row.Sums, selectCarriedTotal, n.number, key.at, key.model)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return nil, err
@@ -162,7 +162,7 @@ ORDER BY at, model`
 // tally adds up a tenant's records, each of which it shows to look, and what is kept of those that were dropped.
 func (s *Store) tally(ctx context.Context, q queryer, n *tenant, look func(*store.Record)) (*store.Tally, error) {
 	tally := store.NewTally(n.calendar)
-	var rows []dayRow
+	var rows []sumsRow
 	if err := q.SelectContext(ctx, &rows, selectCarried, n.number); err != nil {
 		return nil, err
 	}

@@ -318,7 +318,7 @@ func (t *tx) lock(ctx context.Context) error {
 		t.store.cache.version = version
 	}
 	// Not while a transaction runs: it has totals of theirs that are yet to be written.
-	if len(t.store.cache.tenants) >= maxTenants {
+	if len(t.store.cache.tenants) > maxTenants {
 		clear(t.store.cache.tenants)
 	}
 	return nil

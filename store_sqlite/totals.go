@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/acf68eca/usage/internal/pack"
@@ -44,13 +45,29 @@ func (t *tx) writeTotals(ctx context.Context, n *tenant) error {
 }
 
 func (t *tx) writeMonth(ctx context.Context, n *tenant, row *total) error {
-	earlier := row.Without(&row.lastDay.Total)
+	earlier := row.earlier()
 	packed, err := t.packSums(ctx, &earlier)
 	if err != nil {
 		return err
 	}
 	_, err = t.exec(upsertMonthRow, n.number, row.Start.UnixMicro(), row.model, packed, row.lastDay.Start.UnixMicro())
 	return err
+}
+
+// earlier returns what a month has before its last day.
+func (m *total) earlier() store.Total {
+	left, last := m.Total, m.lastDay
+	left.Calls -= last.Calls
+	left.Errors -= last.Errors
+	left.Unpriced -= last.Unpriced
+	left.Cost -= last.Cost
+	left.Meters = slices.Clone(m.Meters)
+	for _, of := range last.Meters {
+		i := slices.IndexFunc(left.Meters, func(sum store.MeterTotal) bool { return sum.Meter == of.Meter })
+		left.Meters[i].Quantity -= of.Quantity
+		left.Meters[i].Cost -= of.Cost
+	}
+	return left
 }
 
 func (t *tx) writeDay(ctx context.Context, n *tenant, row *total) error {
@@ -101,32 +118,48 @@ ORDER BY m.start, m.model`
 
 // selectMonths reads the totals of months that start in [from, to), each with the last day in it.
 func (s *Store) selectMonths(ctx context.Context, q queryer, n *tenant, from, to int64) ([]*total, error) {
+	months, err := s.selectAnyMonths(ctx, q, n, from, to)
+	if err != nil {
+		return nil, err
+	}
+	for _, month := range months {
+		if month.lastDay == nil {
+			return nil, fmt.Errorf("the month of %s of tenant %q, provider %q and model %q lacks its last day: %w",
+				month.Start.Format(time.RFC3339), month.TenantID, month.Provider, month.Model, store.ErrCorrupt)
+		}
+	}
+	return months, nil
+}
+
+// selectAnyMonths is selectMonths also of months whose last day is not there.
+func (s *Store) selectAnyMonths(ctx context.Context, q queryer, n *tenant, from, to int64) ([]*total, error) {
 	var rows []monthRow
 	if err := q.SelectContext(ctx, &rows, selectMonthRows, n.number, from, to); err != nil {
 		return nil, err
 	}
 	totals := make([]*total, len(rows))
 	for i, row := range rows {
-		if !row.DayRowID.Valid {
-			return nil, fmt.Errorf("a month without its last day: %w", store.ErrCorrupt)
-		}
-		month, err := s.total(ctx, q, n, store.Month, &dayRow{0, row.Start, row.Model, row.Earlier})
+		month, err := s.total(ctx, q, n, store.Month, &sumsRow{0, row.Start, row.Model, row.Earlier})
 		if err != nil {
 			return nil, err
 		}
-		month.lastDay, err = s.total(ctx, q, n, store.Day, &dayRow{row.DayRowID.Int64, row.Day, row.Model, row.DaySums})
+		totals[i] = month
+		if !row.DayRowID.Valid {
+			continue
+		}
+		month.lastDay, err = s.total(ctx, q, n, store.Day, &sumsRow{row.DayRowID.Int64, row.Day, row.Model, row.DaySums})
 		if err != nil {
 			return nil, err
 		}
 		if !month.Merge(&month.lastDay.Total) {
 			return nil, fmt.Errorf("sums of a month: %w", store.ErrCorrupt)
 		}
-		totals[i] = month
 	}
 	return totals, nil
 }
 
-type dayRow struct {
+// sumsRow are sums of a model: of a day, of a month before its last day, or of records that were dropped.
+type sumsRow struct {
 	RowID int64 `db:"rowid"`
 	Start int64
 	Model int64
@@ -143,7 +176,7 @@ ORDER BY start, model`
 
 // selectDays reads the totals of days that start in [from, to).
 func (s *Store) selectDays(ctx context.Context, q queryer, n *tenant, from, to int64) ([]*total, error) {
-	var rows []dayRow
+	var rows []sumsRow
 	if err := q.SelectContext(ctx, &rows, selectDayRows, n.number, from, to); err != nil {
 		return nil, err
 	}
@@ -158,7 +191,7 @@ func (s *Store) selectDays(ctx context.Context, q queryer, n *tenant, from, to i
 	return totals, nil
 }
 
-func (s *Store) total(ctx context.Context, q queryer, n *tenant, w store.Window, row *dayRow) (*total, error) {
+func (s *Store) total(ctx context.Context, q queryer, n *tenant, w store.Window, row *sumsRow) (*total, error) {
 	name, err := s.model(ctx, q, row.Model)
 	if err != nil {
 		return nil, err
@@ -204,12 +237,17 @@ func (s *Store) sortedTotals(ctx context.Context, q queryer, n *tenant, w store.
 	if err != nil {
 		return nil, err
 	}
+	totals := plain(rows)
+	store.SortTotals(totals)
+	return totals, nil
+}
+
+func plain(rows []*total) []store.Total {
 	totals := make([]store.Total, len(rows))
 	for i, row := range rows {
 		totals[i] = row.Total
 	}
-	store.SortTotals(totals)
-	return totals, nil
+	return totals
 }
 
 // TenantTotals implements store.Store.

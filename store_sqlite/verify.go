@@ -25,15 +25,15 @@ func (s *Store) Verify(ctx context.Context, tenantID string) (drift []store.Drif
 		if err != nil {
 			return err
 		}
-		var stored []store.Total
-		for _, w := range []store.Window{store.Day, store.Month} {
-			totals, err := s.sortedTotals(ctx, q, n, w, math.MinInt64, math.MaxInt64)
-			if err != nil {
-				return err
-			}
-			stored = append(stored, totals...)
+		days, err := s.selectDays(ctx, q, n, math.MinInt64, math.MaxInt64)
+		if err != nil {
+			return err
 		}
-		drift = append(drift, tally.Drift(stored)...)
+		months, err := s.selectAnyMonths(ctx, q, n, math.MinInt64, math.MaxInt64)
+		if err != nil {
+			return err
+		}
+		drift = append(drift, tally.Drift(plain(append(days, months...)))...)
 		return nil
 	})
 	return drift, err
