@@ -121,8 +121,10 @@ func TestTotalsThatDoNotFitStayAsTheyWere(t *testing.T) {
 	full := Total{Cost: 1, Meters: []MeterTotal{{"in", math.MaxInt64, 1}}}
 	record := &Record{Cost: 1, Lines: []Line{{Meter: "in", Quantity: 1, Cost: 1}, {Meter: "out", Quantity: 1}}}
 	for name, do := range map[string]func(*Total) bool{
-		"add":   func(total *Total) bool { return total.Add(record) },
-		"price": func(total *Total) bool { return total.Price(record) },
+		"add": func(total *Total) bool { return total.Add(record) },
+		"price": func(total *Total) bool {
+			return total.Price(&Record{Cost: 1, Lines: []Line{{Meter: "in", Quantity: 1, Cost: math.MaxInt64}}})
+		},
 		"merge": func(total *Total) bool {
 			return total.Merge(&Total{Calls: 1, Cost: 1, Meters: []MeterTotal{{"in", 1, 1}, {"out", 1, 0}}})
 		},
@@ -134,6 +136,18 @@ func TestTotalsThatDoNotFitStayAsTheyWere(t *testing.T) {
 		if diff := cmp.Diff(full, total); diff != "" {
 			t.Errorf("%s changed the total (-want +got):\n%s", name, diff)
 		}
+	}
+}
+
+// What a record counts for is in the total before it gets a price.
+func TestAPriceNeedsNoRoomForQuantities(t *testing.T) {
+	t.Parallel()
+	total := Total{Calls: 1, Unpriced: 1, Meters: []MeterTotal{{Meter: "in", Quantity: math.MaxInt64}}}
+	if !total.Price(&Record{Cost: 3, Lines: []Line{{Meter: "in", Quantity: math.MaxInt64, Cost: 3}}}) {
+		t.Error("it does not fit")
+	}
+	if diff := cmp.Diff(Total{Calls: 1, Cost: 3, Meters: []MeterTotal{{"in", math.MaxInt64, 3}}}, total); diff != "" {
+		t.Errorf("total (-want +got):\n%s", diff)
 	}
 }
 

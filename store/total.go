@@ -29,7 +29,7 @@ type MeterTotal struct {
 
 // Add adds a record's counts to the total, or leaves it as it was and returns false when a sum would pass an int64.
 func (t *Total) Add(r *Record) bool {
-	if !t.fits(r.Cost, r.Lines) {
+	if !t.fits(r.Cost, r.Lines, false) {
 		return false
 	}
 	t.Calls++
@@ -51,7 +51,7 @@ func (t *Total) Add(r *Record) bool {
 // Price moves a record that had no price to priced: the calls and quantities are in the total already.
 // It leaves the total as it was and returns false when a sum would pass an int64.
 func (t *Total) Price(r *Record) bool {
-	if !t.fits(r.Cost, r.Lines) {
+	if !t.fits(r.Cost, r.Lines, true) {
 		return false
 	}
 	t.Unpriced--
@@ -68,7 +68,7 @@ func (t *Total) Merge(other *Total) bool {
 	for i, m := range other.Meters {
 		lines[i] = Line{Meter: m.Meter, Quantity: m.Quantity, Cost: m.Cost}
 	}
-	if !t.fits(other.Cost, lines) {
+	if !t.fits(other.Cost, lines, false) {
 		return false
 	}
 	t.Calls += other.Calls
@@ -83,8 +83,9 @@ func (t *Total) Merge(other *Total) bool {
 	return true
 }
 
-// fits reports whether the sums stay within an int64. Each meter comes at most once in the lines.
-func (t *Total) fits(cost Money, lines []Line) bool {
+// fits reports whether the sums stay within an int64; the quantities may be in them already. Each meter comes at most once in
+// the lines.
+func (t *Total) fits(cost Money, lines []Line, counted bool) bool {
 	if _, ok := Add(int64(t.Cost), int64(cost)); !ok {
 		return false
 	}
@@ -95,7 +96,7 @@ func (t *Total) fits(cost Money, lines []Line) bool {
 		}
 		_, okQuantity := Add(t.Meters[at].Quantity, lines[i].Quantity)
 		_, okCost := Add(int64(t.Meters[at].Cost), int64(lines[i].Cost))
-		if !okQuantity || !okCost {
+		if !okQuantity && !counted || !okCost {
 			return false
 		}
 	}
