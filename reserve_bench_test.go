@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/jmoiron/sqlx"
 
@@ -64,7 +65,8 @@ func benchEstimate(i, tenants int) usage.Estimate {
 }
 
 // BenchmarkReserve is a durable reservation, beside the alternative. The tenants have as many live reservations as were
-// made before: live is how many each has at the start.
+// made before: live is how many each has at the start, beside those that came first, so that the log has grown to its size, and
+// that have expired.
 func BenchmarkReserve(b *testing.B) {
 	for _, load := range []struct {
 		name          string
@@ -75,18 +77,29 @@ func BenchmarkReserve(b *testing.B) {
 			b.Run(name+"/alternative", func(b *testing.B) {
 				alt := newAlternative(b, filepath.Join(b.TempDir(), "alt.db"), load.tenants)
 				newHolds(b, alt.db, load.tenants)
-				closedLoop(b, callers, func(i int) error {
+				steadily(b, callers, 8_000, func(i int) error {
 					return alt.reserve(context.Background(), i, benchTenant(i, load.tenants), 1_000_000)
 				})
 			})
 			b.Run(name+"/usage", func(b *testing.B) {
 				tracker := benchTracker(b, filepath.Join(b.TempDir(), "usage.db"), load.tenants)
-				reserve := func(i int) error {
-					_, err := tracker.Reserve(context.Background(), benchEstimate(i, load.tenants))
-					return err
+				reserve := func(expiresIn time.Duration) func(int) error {
+					return func(i int) error {
+						e := benchEstimate(i, load.tenants)
+						e.ExpiresIn = expiresIn
+						_, err := tracker.Reserve(context.Background(), e)
+						return err
+					}
 				}
-				fill(b, 64, load.live*load.tenants, reserve)
-				closedLoop(b, callers, reserve)
+				warmUp := 8_000
+				if callers > 1 {
+					warmUp = 40_000
+				}
+				if b.N >= 1000 { // not a probe
+					fill(b, callers, warmUp, reserve(time.Millisecond))
+				}
+				fill(b, 64, load.live*load.tenants, reserve(time.Hour))
+				closedLoop(b, callers, reserve(time.Hour))
 			})
 		}
 	}
@@ -102,7 +115,7 @@ func BenchmarkReserveAndLog(b *testing.B) {
 		b.Run(load.name+"/alternative", func(b *testing.B) {
 			alt := newAlternative(b, filepath.Join(b.TempDir(), "alt.db"), load.tenants)
 			newHolds(b, alt.db, load.tenants)
-			closedLoop(b, callers, func(i int) error {
+			steadily(b, callers, 8_000, func(i int) error {
 				if err := alt.reserve(context.Background(), i, benchTenant(i, load.tenants), cost); err != nil {
 					return err
 				}
@@ -111,7 +124,7 @@ func BenchmarkReserveAndLog(b *testing.B) {
 		})
 		b.Run(load.name+"/usage", func(b *testing.B) {
 			tracker := benchTracker(b, filepath.Join(b.TempDir(), "usage.db"), load.tenants)
-			closedLoop(b, callers, func(i int) error {
+			steadily(b, callers, 20_000, func(i int) error {
 				hold, err := tracker.Reserve(context.Background(), benchEstimate(i, load.tenants))
 				if err != nil {
 					return err
