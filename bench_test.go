@@ -2,6 +2,7 @@ package usage_test
 
 import (
 	"context"
+	"database/sql"
 	"flag"
 	"fmt"
 	"os"
@@ -40,14 +41,26 @@ func benchCall(i, tenants int) usage.OpenAICall {
 	}
 }
 
-// steadily has callers call until a database is as it is for most of its life, the log grown to its size and each tenant
-// and model known, and then measures the calls after those.
+// steadily has callers call until a database is as it is for most of its life, and then measures the calls after those.
 func steadily(b *testing.B, callers, warmUp int, call func(i int) error) {
-	if b.N < 1000 { // a probe
-		warmUp = 0
-	}
-	fill(b, callers, warmUp, call)
+	warm(b, callers, warmUp, call)
 	closedLoop(b, callers, func(i int) error { return call(warmUp + i) })
+}
+
+// warm makes the calls after which a database is as it is for most of its life: each tenant and model is known, and the log has
+// grown to its size. Before a probe of the benchmark it makes none.
+func warm(b *testing.B, callers, calls int, call func(i int) error) {
+	if b.N >= 1000 {
+		fill(b, callers, calls, call)
+	}
+}
+
+// warmUp is how many calls the library's log takes to grow to its size.
+func warmUp(callers int) int {
+	if callers > 1 { // they share commits
+		return 40_000
+	}
+	return 8_000
 }
 
 // closedLoop has callers call until b.N calls are made, and reports calls a second, the 99th percentile, and the
@@ -163,7 +176,24 @@ func (a alternative) transact(ctx context.Context, do func(*sqlx.Tx) error) erro
 	return tx.Commit()
 }
 
-func insertCall(ctx context.Context, tx *sqlx.Tx, c usage.OpenAICall) error {
+// statements is what runs the alternative's: a transaction, or statements that are kept prepared.
+type statements interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	GetContext(ctx context.Context, dest any, query string, args ...any) error
+}
+
+// keptPrepared are statements by their text.
+type keptPrepared map[string]*sqlx.Stmt
+
+func (p keptPrepared) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	return p[query].ExecContext(ctx, args...)
+}
+
+func (p keptPrepared) GetContext(ctx context.Context, dest any, query string, args ...any) error {
+	return p[query].GetContext(ctx, dest, args...)
+}
+
+func insertCall(ctx context.Context, tx statements, c usage.OpenAICall) error {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return err
@@ -191,45 +221,28 @@ func insertCall(ctx context.Context, tx *sqlx.Tx, c usage.OpenAICall) error {
 // groups has callers share the alternative's transactions, with its statements kept prepared. It keeps no more than the
 // alternative does, and says what shared commits alone bring on this machine.
 func (a alternative) groups(b *testing.B) *group.Group[usage.OpenAICall, struct{}] {
-	prepare := func(query string) *sqlx.Stmt {
+	prepared := make(keptPrepared)
+	for _, query := range []string{insertLog, upsertMonth, selectQuota} {
 		stmt, err := a.db.PreparexContext(b.Context(), query)
 		if err != nil {
 			b.Fatal(err)
 		}
-		return stmt
+		b.Cleanup(func() { stmt.Close() })
+		prepared[query] = stmt
 	}
-	insert, upsert, quota := prepare(insertLog), prepare(upsertMonth), prepare(selectQuota)
 	logAll := func(ctx context.Context, calls []usage.OpenAICall) error {
-		tx, err := a.db.BeginTxx(ctx, nil)
-		if err != nil {
-			return err
-		}
-		defer tx.Rollback()
-		insert, upsert, quota := tx.Stmtx(insert), tx.Stmtx(upsert), tx.Stmtx(quota) //nolint:sqlclosecheck // closed with tx
-		for _, c := range calls {
-			id, err := uuid.NewV7()
-			if err != nil {
-				return err
+		return a.transact(ctx, func(tx *sqlx.Tx) error {
+			inTx := make(keptPrepared)
+			for query, stmt := range prepared {
+				inTx[query] = tx.StmtxContext(ctx, stmt)
 			}
-			now, cost := time.Now(), c.InputTokens*2_000_000+c.OutputTokens*8_000_000
-			_, err = insert.ExecContext(ctx, id.String(), c.TenantID, now.UnixMicro(), c.Model, c.InputTokens, c.CachedInputTokens,
-				c.OutputTokens, cost, c.Endpoint, c.Status, c.Latency.Microseconds())
-			if err != nil {
-				return err
+			for _, c := range calls {
+				if err := insertCall(ctx, inTx, c); err != nil {
+					return err
+				}
 			}
-			_, err = upsert.ExecContext(ctx, c.TenantID, now.Format("2006-01"), c.Model, c.InputTokens+c.OutputTokens, cost)
-			if err != nil {
-				return err
-			}
-			var limit int64
-			if err := quota.GetContext(ctx, &limit, c.TenantID); err != nil {
-				return err
-			}
-			if cost > limit {
-				return usage.ErrQuotaExceeded
-			}
-		}
-		return tx.Commit()
+			return nil
+		})
 	}
 	return &group.Group[usage.OpenAICall, struct{}]{
 		Commit: func(calls []usage.OpenAICall) []group.Result[struct{}] {
@@ -267,11 +280,7 @@ func BenchmarkLogOpenAI(b *testing.B) {
 			})
 			b.Run(name+"/usage", func(b *testing.B) {
 				tracker := benchTracker(b, filepath.Join(b.TempDir(), "usage.db"), load.tenants)
-				warmUp := 8_000
-				if callers > 1 {
-					warmUp = 40_000
-				}
-				steadily(b, callers, warmUp, func(i int) error {
+				steadily(b, callers, warmUp(callers), func(i int) error {
 					_, err := tracker.LogOpenAI(context.Background(), benchCall(i, load.tenants))
 					return err
 				})

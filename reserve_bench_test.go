@@ -64,9 +64,8 @@ func benchEstimate(i, tenants int) usage.Estimate {
 	}
 }
 
-// BenchmarkReserve is a durable reservation, beside the alternative. The tenants have as many live reservations as were
-// made before: live is how many each has at the start, beside those that came first, so that the log has grown to its size, and
-// that have expired.
+// BenchmarkReserve is a durable reservation, beside the alternative. At the start each tenant has as many live reservations as
+// live says, and some that have expired.
 func BenchmarkReserve(b *testing.B) {
 	for _, load := range []struct {
 		name          string
@@ -91,13 +90,7 @@ func BenchmarkReserve(b *testing.B) {
 						return err
 					}
 				}
-				warmUp := 8_000
-				if callers > 1 {
-					warmUp = 40_000
-				}
-				if b.N >= 1000 { // not a probe
-					fill(b, callers, warmUp, reserve(time.Millisecond))
-				}
+				warm(b, callers, warmUp(callers), reserve(time.Millisecond))
 				fill(b, 64, load.live*load.tenants, reserve(time.Hour))
 				closedLoop(b, callers, reserve(time.Hour))
 			})
@@ -124,7 +117,7 @@ func BenchmarkReserveAndLog(b *testing.B) {
 		})
 		b.Run(load.name+"/usage", func(b *testing.B) {
 			tracker := benchTracker(b, filepath.Join(b.TempDir(), "usage.db"), load.tenants)
-			steadily(b, callers, 20_000, func(i int) error {
+			steadily(b, callers, warmUp(callers)/2, func(i int) error { // of two commits each
 				hold, err := tracker.Reserve(context.Background(), benchEstimate(i, load.tenants))
 				if err != nil {
 					return err

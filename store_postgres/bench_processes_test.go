@@ -19,8 +19,8 @@ import (
 )
 
 // BenchmarkProcesses is four processes with 64 callers each, beside the alternative: LogOpenAI, which is beside the alternative
-// with shared commits too, and reservations, over 1,000 tenants and on a hot one. As elsewhere, the database is first brought to where it is for most of its life, by each process;
-// and as they do in life, each is elsewhere among the tenants.
+// with shared commits too, and reservations, over 1,000 tenants and on a hot one. As elsewhere, the database is first brought to
+// where it is for most of its life, by each process; and as they do in life, each is elsewhere among the tenants.
 func BenchmarkProcesses(b *testing.B) {
 	dsn := durable(b)
 	for _, load := range benchLoads {
