@@ -59,10 +59,7 @@ func (s *Store) change(
 		if err := t.conclude(ctx, changed, outcomes, judge); err != nil {
 			return err
 		}
-		if t.lastRecord == 0 {
-			return nil
-		}
-		return t.file(ctx, t.lastRecord)
+		return t.file(ctx)
 	})
 	if err != nil {
 		return nil, err

@@ -99,8 +99,13 @@ func TestABatchWritesWhatChangedOnce(t *testing.T) {
 	t.Parallel()
 	path := newFile(t)
 	h := open(t, path)
-	late := noon().AddDate(0, 0, -2)
-	h.add(call(acme, "first", noon(), 1))
+	on := func(day int, ids ...string) (batch []store.Record) {
+		for _, id := range ids {
+			batch = append(batch, call(acme, id, noon().AddDate(0, 0, day), 1))
+		}
+		return batch
+	}
+	h.add(on(0, "first")...)
 	db := foreign(t, path)
 	run(t, db, "CREATE TABLE written (what TEXT)")
 	for _, table := range []string{"usage_days", "usage_months"} {
@@ -113,18 +118,20 @@ func TestABatchWritesWhatChangedOnce(t *testing.T) {
 		batch        []store.Record
 		days, months int64
 	}{
-		{"of the last day", calls(acme, "a", 5), 1, 0},
-		{"of two tenants, one new", slices.Concat(calls(acme, "b", 3), calls("globex", "b", 5), calls(acme, "c", 3)), 2, 1},
-		{"with late ones", []store.Record{call(acme, "d", late, 1), call(acme, "e", noon(), 1), call(acme, "f", late, 1)}, 2, 1},
-		{"of a day that begins", []store.Record{call(acme, "g", noon().Add(24*time.Hour), 1), call(acme, "h", noon().Add(24*time.Hour), 1)}, 1, 1},
+		{"of the last day", on(0, "a", "b", "c"), 1, 0},
+		{"of two tenants, one new", slices.Concat(on(0, "d"), calls("globex", "x", 5), on(0, "e")), 2, 1},
+		{"with late ones", slices.Concat(on(-2, "f"), on(0, "g"), on(-2, "h")), 2, 1},
+		{"of a day that begins", on(1, "i", "j"), 1, 1},
+		{"of days that begin, and those before", slices.Concat(on(1, "k"), on(2, "l"), on(1, "m"), on(3, "n"), on(2, "o")), 3, 1},
 	} {
 		run(t, db, "DELETE FROM written")
 		h.add(tt.batch...)
-		equal(t, tt.name+": rows of days", number(t, db, "SELECT COUNT(*) FROM written WHERE what = 'usage_days'"), tt.days)
-		equal(t, tt.name+": rows of months", number(t, db, "SELECT COUNT(*) FROM written WHERE what = 'usage_months'"), tt.months)
-		if number(t, db, "SELECT COUNT(*) FROM usage_months AS m WHERE day < (SELECT MAX(start) FROM usage_days AS d WHERE d.tenant = m.tenant)") != 0 {
-			t.Errorf("%s: a month's last day is not its last", tt.name)
+		for table, want := range map[string]int64{"usage_days": tt.days, "usage_months": tt.months} {
+			equal(t, tt.name+": rows of "+table, number(t, db, "SELECT COUNT(*) FROM written WHERE what = '"+table+"'"), want)
 		}
+		wrong := number(t, db, `SELECT COUNT(*) FROM usage_months AS m
+			WHERE day < (SELECT MAX(start) FROM usage_days AS d WHERE d.tenant = m.tenant)`)
+		equal(t, tt.name+": months whose last day is not their last", wrong, 0)
 	}
 	h.healthy()
 }

@@ -138,9 +138,15 @@ func (w *walk) records(tenant string) []store.Record {
 	return records
 }
 
-func (w *walk) append(h *handle, tenant string) error {
+// batch are calls of two tenants in any order.
+func (w *walk) batch(tenant string) []store.Record {
 	records := slices.Concat(w.records(tenant), w.records("hooli"))
-	_, err := h.Append(h.t.Context(), w.now, lend(records...), w.judge)
+	w.Shuffle(len(records), func(i, j int) { records[i], records[j] = records[j], records[i] })
+	return records
+}
+
+func (w *walk) append(h *handle, tenant string) error {
+	_, err := h.Append(h.t.Context(), w.now, lend(w.batch(tenant)...), w.judge)
 	return err
 }
 
@@ -229,9 +235,8 @@ func (w *walk) prune(h *handle, tenant string) error {
 // fail appends what is rolled back.
 func (w *walk) fail(h *handle, tenant string) error {
 	err := recovered(func() error {
-		_, err := h.Append(h.t.Context(), w.now, lend(slices.Concat(w.records(tenant), w.records("hooli"))...), func(*store.Standing, []*store.Record) store.Judgement {
-			panic(errRefused)
-		})
+		judge := func(*store.Standing, []*store.Record) store.Judgement { panic(errRefused) }
+		_, err := h.Append(h.t.Context(), w.now, lend(w.batch(tenant)...), judge)
 		return err
 	})
 	if !errors.Is(err, errRefused) {

@@ -34,7 +34,10 @@ WHERE name = 'filed'
 RETURNING value`
 
 // file files the records by time, up to the last one that was added, when enough of them are not yet.
-func (t *tx) file(ctx context.Context, last int64) error {
+func (t *tx) file(ctx context.Context) error {
+	if t.lastRecord == 0 {
+		return nil
+	}
 	cache := t.store.cache
 	if !cache.filedKnown {
 		values := make([]driver.Value, 1)
@@ -43,7 +46,7 @@ func (t *tx) file(ctx context.Context, last int64) error {
 		}
 		cache.filed, cache.filedKnown = values[0].(int64), true
 	}
-	if last-cache.filed < t.store.fileAt {
+	if t.lastRecord-cache.filed < t.store.fileAt {
 		return nil
 	}
 	if _, err := t.ExecContext(ctx, fileRecords, cache.filed); err != nil {

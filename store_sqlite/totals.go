@@ -237,12 +237,12 @@ func (s *Store) sortedTotals(ctx context.Context, q queryer, n *tenant, w store.
 	if err != nil {
 		return nil, err
 	}
-	totals := plain(rows)
+	totals := totalsOf(rows)
 	store.SortTotals(totals)
 	return totals, nil
 }
 
-func plain(rows []*total) []store.Total {
+func totalsOf(rows []*total) []store.Total {
 	totals := make([]store.Total, len(rows))
 	for i, row := range rows {
 		totals[i] = row.Total

@@ -33,7 +33,7 @@ func (s *Store) Verify(ctx context.Context, tenantID string) (drift []store.Drif
 		if err != nil {
 			return err
 		}
-		drift = append(drift, tally.Drift(plain(append(days, months...)))...)
+		drift = append(drift, tally.Drift(totalsOf(append(days, months...)))...)
 		return nil
 	})
 	return drift, err
