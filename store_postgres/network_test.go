@@ -290,6 +290,58 @@ func TestTransactionThatACrashTookBack(t *testing.T) {
 	}
 }
 
+// TestNumberThatIsGivenTwice has a server give the number of a transaction to another one, after a crash that took back the
+// first: that the number is of a committed one says nothing of that.
+func TestNumberThatIsGivenTwice(t *testing.T) {
+	t.Parallel()
+	dsn, schema := Schema(t)
+	h, admin := openStore(t, dsn, Config{Schema: schema}), foreign(t, dsn, schema)
+	h.add(call(acme, "a", noon(), 1))
+	h.hold(reservation("h"))
+	var another int64
+	if err := admin.Get(&another, "SELECT pg_current_xact_id()::text::bigint"); err != nil {
+		t.Fatal(err)
+	}
+	var versions struct{ Version, Previous int64 }
+	if err := admin.Get(&versions, "SELECT version, previous FROM usage_tenants WHERE tenant = $1", acme); err != nil {
+		t.Fatal(err)
+	}
+	lost := errors.New("connection lost")
+	outcome := func(err error) string {
+		switch {
+		case err == nil:
+			return "committed"
+		case errors.Is(err, store.ErrUnknownOutcome):
+			return "unknown"
+		case errors.Is(err, lost):
+			return "taken back"
+		}
+		return err.Error()
+	}
+	for _, tt := range []struct {
+		name    string
+		witness witness
+		version int64
+		want    string
+	}{
+		{"its call is not there", witness{kind: recordWitness, id: "h"}, 1, "taken back"},
+		{"its call is there", witness{kind: recordWitness, id: "a"}, 1, "committed"},
+		{"its call was pruned a moment ago", witness{kind: recordWitness, id: "gone"}, versions.Previous, "committed"},
+		{"its reservation is not there", witness{kind: holdWitness, id: "a"}, 1, "taken back"},
+		{"its reservation is there", witness{kind: holdWitness, id: "h"}, 1, "committed"},
+		{"nobody has written since", witness{kind: versionWitness}, versions.Version, "committed"},
+		{"another has written since", witness{kind: versionWitness}, versions.Previous, "committed"},
+		{"two have written since, or it was taken back", witness{kind: versionWitness}, 1, "unknown"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			tt.witness.tenantID = acme
+			of := &tx{store: h.Store, number: another, witness: tt.witness, tenants: map[string]*tenant{acme: {version: tt.version}}}
+			equal(t, "outcome", outcome(h.resolve(t.Context(), of, lost)), tt.want)
+		})
+	}
+}
+
 // TestCrashes stops the server in the midst of many callers, three times, as pg_ctl stop -m immediate does.
 func TestCrashes(t *testing.T) {
 	t.Parallel()

@@ -181,7 +181,7 @@ func (t *tx) remember(version int64, locked []lockedRow, rows []tenantRow, readi
 			return fmt.Errorf("tenant %q has no row: %w", row.Tenant, store.ErrCorrupt)
 		}
 		n.version, n.server, n.settings, n.revision, n.untraced = version, t.server, row.Settings, row.Revision, row.Untraced
-		t.tenants[row.Tenant] = n
+		t.tenants[row.Tenant], t.witness = n, witness{kind: versionWitness, tenantID: row.Tenant}
 	}
 	t.store.alone.Store(alone)
 	return nil

@@ -62,8 +62,8 @@ type tx struct {
 	writes     writes
 }
 
-// witness is a record or a hold that a transaction adds, from which it can be told whether it was committed. A call and its
-// reservation may have the same id.
+// witness is a record or a hold that a transaction adds, from which it can be told whether it was committed, or only a tenant
+// that a full one has locked. A call and its reservation may have the same id.
 type witness struct {
 	kind, tenantID, id string
 	// How many calls the month of a record has with it.
@@ -74,8 +74,9 @@ type witness struct {
 
 // The kinds of witnesses.
 const (
-	recordWitness = "record"
-	holdWitness   = "hold"
+	recordWitness  = "record"
+	holdWitness    = "hold"
+	versionWitness = "version"
 )
 
 // change is what a call of the store does to tenants in one transaction.
@@ -303,15 +304,22 @@ func (c *session) rollback(ctx context.Context) {
 	}
 }
 
-// A number that a server gave, and lost with the transaction when another took its place, may be given again. So of a
-// transaction that added something it is also asked whether that is there.
-const selectStatus = `
-SELECT COALESCE(pg_xact_status($1::bigint::text::xid8), 'unknown') AS status,
-       CASE $2::text
-       WHEN 'record' THEN EXISTS (SELECT FROM usage_keys WHERE tenant = $3::text AND id = $4::text)
-       WHEN 'hold' THEN EXISTS (SELECT FROM usage_holds WHERE tenant = $3::text AND id = $4::text)
-       ELSE true
-       END AS present`
+const selectStatus = `SELECT COALESCE(pg_xact_status($1::bigint::text::xid8), 'unknown')`
+
+// A server that crashed before a number was on its disk gives it again, as does one that took another's place without having
+// heard of it. So what has that number may be another transaction, and a committed one is asked for what it has left: the
+// version that it gave its tenant, if no two have written since, or else what it added.
+const selectPresent = `
+SELECT EXISTS (
+           SELECT
+           FROM usage_tenants
+           WHERE tenant = $1::text
+             AND $2::bigint IN (version, previous))
+    OR CASE $3::text
+       WHEN 'record' THEN EXISTS (SELECT FROM usage_keys WHERE tenant = $1::text AND id = $4::text)
+       WHEN 'hold' THEN EXISTS (SELECT FROM usage_holds WHERE tenant = $1::text AND id = $4::text)
+       ELSE false
+       END`
 
 // resolve says what became of a transaction whose end was sent and has failed. Where the server's answer did not arrive, it
 // asks the server: nil if it was committed after all, so that it is not tried again and its first result is the caller's.
@@ -418,22 +426,36 @@ var errInProgress = errors.New("transaction is in progress")
 // status asks what became of a transaction, until that is known.
 func (s *Store) status(ctx context.Context, t *tx) (status string, err error) {
 	err = s.retry(ctx, func() error {
-		var found struct {
-			Status  string
-			Present bool
-		}
-		err := committed{s}.GetContext(ctx, &found, selectStatus, t.number, t.witness.kind, t.witness.tenantID, t.witness.id)
-		switch status = found.Status; {
+		err := committed{s}.GetContext(ctx, &status, selectStatus, t.number)
+		switch {
 		case sqlState(err) == "22023": // a number that is yet to be given: the server crashed and came back without it
 			status = "aborted"
+			return nil
 		case err != nil:
 			return err
 		case status == "in progress":
 			return errInProgress
-		case status == "committed" && !found.Present:
-			status = "unknown"
+		case status == "committed":
+			status, err = s.committedBy(ctx, t)
+			return err
 		}
 		return nil
 	}, func(err error) bool { return transient(err) || errors.Is(err, errInProgress) })
 	return status, err
+}
+
+// committedBy tells the status of a transaction whose number is that of a committed one. It asks later than that was found:
+// a statement that asked for both might not see yet what was committed while it ran.
+func (s *Store) committedBy(ctx context.Context, t *tx) (status string, err error) {
+	w, present := &t.witness, false
+	err = committed{s}.GetContext(ctx, &present, selectPresent, w.tenantID, t.tenants[w.tenantID].version, w.kind, w.id)
+	switch {
+	case err != nil:
+		return "", err
+	case present:
+		return "committed", nil
+	case w.kind == versionWitness:
+		return "unknown", nil
+	}
+	return "aborted", nil
 }
