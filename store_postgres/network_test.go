@@ -192,7 +192,7 @@ func TestConnectionCutAtCommit(t *testing.T) {
 	} {
 		t.Run("a connection that is cut "+tt.name+" leaves each call there once, as the first", func(t *testing.T) {
 			t.Parallel()
-			p, h, direct := cuttable(t, 10*time.Second)
+			p, h, direct := cuttable(t)
 			before := p.commits.Load()
 			p.cut.Store(tt.cut)
 			judged := 0
@@ -223,7 +223,7 @@ func TestConnectionCutAtCommit(t *testing.T) {
 	}
 	t.Run("a refusal that was not heard is decided again", func(t *testing.T) {
 		t.Parallel()
-		p, h, _ := cuttable(t, 10*time.Second)
+		p, h, _ := cuttable(t)
 		p.cut.Store(loseAnswer)
 		held := store.Hold{TenantID: acme, ID: "h", Provider: "p", CreatedAt: noon(), ExpiresAt: noon().Add(time.Hour)}
 		outcomes, err := h.Hold(t.Context(), noon(), []store.Hold{held}, func(*store.Standing, *store.Hold) store.Verdict {
@@ -236,7 +236,7 @@ func TestConnectionCutAtCommit(t *testing.T) {
 	})
 	t.Run("a reservation that was committed unheard is taken, once", func(t *testing.T) {
 		t.Parallel()
-		p, h, direct := cuttable(t, 10*time.Second)
+		p, h, direct := cuttable(t)
 		p.cut.Store(loseAnswer)
 		held := store.Hold{TenantID: acme, ID: "h", Provider: "p", CreatedAt: noon(), ExpiresAt: noon().Add(time.Hour)}
 		outcomes, err := h.Hold(t.Context(), noon(), []store.Hold{held}, admit)
@@ -251,19 +251,20 @@ func TestConnectionCutAtCommit(t *testing.T) {
 }
 
 // cuttable is a store behind a proxy, and another one that is not.
-func cuttable(t *testing.T, busy time.Duration) (p *proxy, h, direct *handle) {
+func cuttable(t *testing.T) (p *proxy, h, direct *handle) {
 	t.Helper()
 	dsn, schema := Schema(t)
 	p, through := behindProxy(t, dsn)
-	h, direct = openStore(t, through, Config{Schema: schema, BusyTimeout: busy}), openStore(t, dsn, Config{Schema: schema})
+	h, direct = openStore(t, through, Config{Schema: schema}), openStore(t, dsn, Config{Schema: schema})
 	h.add(call(acme, "before", noon(), 1), call("globex", "before", noon(), 1))
 	return p, h, direct
 }
 
 func TestOutcomeThatNobodyCanTell(t *testing.T) {
 	t.Parallel()
-	p, h, direct := cuttable(t, 200*time.Millisecond)
+	p, h, direct := cuttable(t)
 	p.cut.Store(loseServer)
+	patient := h.impatient(time.Second)
 	_, err := h.try(call(acme, "a", noon(), 7))
 	is(t, "Append", err, store.ErrUnknownOutcome)
 	_, err = h.try(call(acme, "a", noon(), 7))
@@ -272,6 +273,7 @@ func TestOutcomeThatNobodyCanTell(t *testing.T) {
 		t.Errorf("nothing was committed, and the error is %v", err)
 	}
 	p.refusing.Store(false)
+	patient()
 	outcomes, err := h.try(call(acme, "a", noon(), 7))
 	if err != nil || !outcomes[0].Duplicate {
 		t.Fatalf("the same again: %+v, %v, want a duplicate", outcomes, err)

@@ -18,7 +18,7 @@ func TestCallNamedLikeItsReservation(t *testing.T) {
 	t.Parallel()
 	t.Run("a call that did not reach the server is sent again", func(t *testing.T) {
 		t.Parallel()
-		p, h, direct := cuttable(t, 10*time.Second)
+		p, h, direct := cuttable(t)
 		h.hold(reservation("a"))
 		p.cut.Store(loseCommit)
 		h.add(call(acme, "a", noon(), 7))
@@ -26,7 +26,7 @@ func TestCallNamedLikeItsReservation(t *testing.T) {
 	})
 	t.Run("a reservation that did not reach the server is sent again", func(t *testing.T) {
 		t.Parallel()
-		p, h, direct := cuttable(t, 10*time.Second)
+		p, h, direct := cuttable(t)
 		h.add(call(acme, "a", noon(), 7))
 		p.cut.Store(loseCommit)
 		h.hold(reservation("a"))
@@ -84,7 +84,7 @@ func TestAnswerLostTwice(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			p, h, _ := cuttable(t, 10*time.Second)
+			p, h, _ := cuttable(t)
 			p.whenUnheard(func() { p.unheard.Store(nil); p.cut.Store(loseAnswer) })
 			p.cut.Store(loseAnswer)
 			if err := tt.do(h); err != nil {
@@ -100,7 +100,7 @@ func TestAnotherWritesBeforeItIsAsked(t *testing.T) {
 	t.Parallel()
 	t.Run("a call is there once", func(t *testing.T) {
 		t.Parallel()
-		p, h, direct := cuttable(t, 10*time.Second)
+		p, h, direct := cuttable(t)
 		p.whenUnheard(func() { direct.add(call(acme, "other", noon(), 1)) })
 		p.cut.Store(loseAnswer)
 		outcomes, err := h.try(call(acme, "a", noon(), 7))
@@ -111,7 +111,7 @@ func TestAnotherWritesBeforeItIsAsked(t *testing.T) {
 	})
 	t.Run("nobody says that a reservation was not taken", func(t *testing.T) {
 		t.Parallel()
-		p, h, direct := cuttable(t, 10*time.Second)
+		p, h, direct := cuttable(t)
 		p.whenUnheard(func() { direct.add(call(acme, "other", noon(), 1)) })
 		p.cut.Store(loseAnswer)
 		_, err := h.Hold(t.Context(), noon(), []store.Hold{reservation("a")}, admit)
@@ -123,7 +123,7 @@ func TestAnotherWritesBeforeItIsAsked(t *testing.T) {
 // TestRefusalWhoseCommitIsUnheard has a record refused after a quick transaction would have added it.
 func TestRefusalWhoseCommitIsUnheard(t *testing.T) {
 	t.Parallel()
-	p, h, direct := cuttable(t, 10*time.Second)
+	p, h, direct := cuttable(t)
 	h.hold(reservation("h"))
 	err := direct.Release(t.Context(), noon(), acme, "h", func(*store.Standing, *store.Hold) []store.Arrival { return nil })
 	if err != nil {
@@ -180,7 +180,7 @@ func TestWhatWasThereBefore(t *testing.T) {
 	for what, cut := range map[string]int32{"itself": loseCommit, "its answer": loseAnswer} {
 		t.Run("a call that comes again takes nobody with it when the transaction loses "+what, func(t *testing.T) {
 			t.Parallel()
-			p, h, direct := cuttable(t, 10*time.Second)
+			p, h, direct := cuttable(t)
 			p.cut.Store(cut)
 			outcomes, err := h.try(call(acme, "before", noon(), 1), call(acme, "a", noon(), 1), call("globex", "a", noon(), 1))
 			if err != nil {
@@ -200,7 +200,7 @@ func TestWhatWasThereBefore(t *testing.T) {
 		for _, settled := range []bool{false, true} {
 			t.Run(fmt.Sprintf("a reservation whose id is taken is refused when the transaction loses %s, settled: %v", what, settled), func(t *testing.T) {
 				t.Parallel()
-				p, h, direct := cuttable(t, 10*time.Second)
+				p, h, direct := cuttable(t)
 				h.hold(reservation("a"))
 				if settled {
 					r := call(acme, "a", noon(), 1)

@@ -61,9 +61,9 @@ func TestRememberedOfAnotherServer(t *testing.T) {
 func TestWhatIsNewWaitsNoLonger(t *testing.T) {
 	t.Parallel()
 	dsn, schema := Schema(t)
-	h := openStore(t, dsn, Config{Schema: schema, Connections: 1, BusyTimeout: 100 * time.Millisecond})
+	h := openStore(t, dsn, Config{Schema: schema, Connections: 1})
 	h.add(call(acme, "a", noon(), 1))
-	mend := exhaustedPool(t, h, nil)
+	mend, patient := exhaustedPool(t, h, nil), h.impatient(100*time.Millisecond)
 	newModel, newMonth := call(acme, "b", noon(), 1), call(acme, "c", noon().AddDate(0, 5, 0), 1)
 	newModel.Model = "new"
 	for _, r := range []store.Record{newModel, newMonth} {
@@ -73,6 +73,7 @@ func TestWhatIsNewWaitsNoLonger(t *testing.T) {
 		cancel()
 	}
 	mend()
+	patient()
 	h.add(newModel, newMonth)
 	equal(t, "records", h.ids(acme), []string{"a", "b", "c"})
 }

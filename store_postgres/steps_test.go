@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/acf68eca/usage/store"
 )
@@ -20,7 +19,7 @@ func TestEveryRequest(t *testing.T) {
 		} {
 			t.Run(fmt.Sprintf("%s, quick transaction: %v", what, quick), func(t *testing.T) {
 				t.Parallel()
-				p, h, direct := cuttable(t, 10*time.Second)
+				p, h, direct := cuttable(t)
 				reached, steps := true, 0
 				for reached {
 					steps++

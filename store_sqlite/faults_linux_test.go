@@ -27,7 +27,7 @@ func alone(t *testing.T, attributes ...*syscall.SysProcAttr) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	var out []byte
 	for _, attribute := range append(attributes, nil) {
