@@ -140,6 +140,37 @@ func TestUsageOfPartOfAPrunedDayIsRefused(t *testing.T) {
 	}
 }
 
+func TestPruneDropsReservationsThatExpiredBeforeTheHorizon(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, usage.Config{})
+	reserve := func(id string) error {
+		_, err := b.Reserve(t.Context(), asking("acme", id, 5, time.Minute))
+		return err
+	}
+	const many = 2_500 // not in one page
+	for i := range many {
+		wantError(t, reserve(fmt.Sprint("old ", i)), nil)
+	}
+	settled := request("acme", "1", 5)
+	settled.ReservationID = "old 0"
+	b.log(t, settled)
+	b.clock.advance(time.Hour)
+	horizon := b.clock.now()
+	wantError(t, reserve("new"), nil)
+	wantError(t, reserve("old 1"), usage.ErrConflict)
+	b.prune(t, horizon, 1)
+	for i := range many {
+		wantError(t, b.Release(t.Context(), "acme", fmt.Sprint("old ", i)), usage.ErrNotFound)
+	}
+	wantError(t, reserve("new"), usage.ErrConflict)
+	wantError(t, reserve("old 1"), nil)
+	late := request("acme", "2", 5)
+	late.ReservationID = "old 0"
+	rec := b.log(t, late)
+	equal(t, "settlement", usage.ReservationUnknown, rec.Settlement)
+	b.sound(t, "acme")
+}
+
 // stopping is a store whose Prune fails after some batches.
 type stopping struct {
 	store.Store

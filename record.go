@@ -52,7 +52,7 @@ const (
 	Settled = store.Settled
 	// ReservationExpired: it had run out before, so the call counted without one.
 	ReservationExpired = store.HoldExpired
-	// ReservationUnknown: the tenant has no such reservation, so the call counted without one.
+	// ReservationUnknown: the tenant has no such reservation, or no longer, so the call counted without one.
 	ReservationUnknown = store.HoldUnknown
 )
 

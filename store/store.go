@@ -117,6 +117,11 @@ type Store interface {
 	// Tally.AddTotal.
 	Prune(ctx context.Context, tenantID string, before time.Time, limit int) (int, error)
 
+	// PruneHolds drops a tenant's holds that expired before its Horizon, whatever became of them, with their ids, which are
+	// unknown from then on. Of the holds whose ids come after the given one it looks at limit, in the order of ids, in one
+	// transaction, and returns the id of the last, or "" when there are none.
+	PruneHolds(ctx context.Context, tenantID, after string, limit int) (last string, err error)
+
 	// Verify adds up a tenant's records, and what dropped ones counted for, in one snapshot and returns every difference to
 	// its totals, none when all is well. It reads the tenant's whole ledger.
 	Verify(ctx context.Context, tenantID string) ([]Drift, error)

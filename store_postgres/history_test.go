@@ -61,7 +61,7 @@ type answer func(store.Store) (any, error)
 
 var pairActions = []func(*pair, *rapid.T) answer{
 	pairAppend, pairAppend, pairAppend, pairHold, pairHold, pairRelease, pairQuota, pairTenant, pairSuspend, pairReprice,
-	pairRebuild, pairMark, pairClaim, pairWait, pairPrune, pairQuota,
+	pairRebuild, pairMark, pairClaim, pairWait, pairPrune, pairPruneHolds, pairQuota,
 }
 
 // both checks that both stores answer the same: lists whose order is left open are sorted first.
@@ -260,6 +260,12 @@ func pairPrune(p *pair, t *rapid.T) answer {
 	tenant, limit := p.tenant(t), rapid.IntRange(1, 5).Draw(t, "limit")
 	before := p.now.Add(-time.Duration(rapid.IntRange(0, 60*24).Draw(t, "hours")) * time.Hour)
 	return func(st store.Store) (any, error) { return st.Prune(context.Background(), tenant, before, limit) }
+}
+
+func pairPruneHolds(p *pair, t *rapid.T) answer {
+	tenant, limit := p.tenant(t), rapid.IntRange(1, 5).Draw(t, "limit")
+	after := fmt.Sprint("h", rapid.IntRange(0, p.holds).Draw(t, "hold"))
+	return func(st store.Store) (any, error) { return st.PruneHolds(context.Background(), tenant, after, limit) }
 }
 
 func pairQuota(p *pair, t *rapid.T) answer {

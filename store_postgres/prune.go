@@ -62,6 +62,54 @@ func (s *Store) Prune(ctx context.Context, tenantID string, before time.Time, li
 	return dropped, nil
 }
 
+const selectHoldsAfter = `
+SELECT COALESCE(max(id), '') AS last, COALESCE(bool_or(expires_at < $3), false) AS prunable
+FROM (
+	SELECT id, expires_at
+	FROM usage_holds
+	WHERE tenant = $1
+	  AND id > $2
+	ORDER BY id
+	LIMIT $4) AS page`
+
+const deleteHolds = `
+DELETE FROM usage_holds
+WHERE tenant = $1
+  AND id > $2
+  AND id <= $3
+  AND expires_at < $4`
+
+// PruneHolds implements store.Store. It looks before it locks: most of the holds may be younger than the horizon, and who
+// looks is in nobody's way.
+func (s *Store) PruneHolds(ctx context.Context, tenantID, after string, limit int) (last string, err error) {
+	var found struct {
+		Last     string
+		Prunable bool
+	}
+	err = s.read(ctx, "prune holds", func(q queryer) error {
+		n, _, err := readTenant(ctx, q, tenantID)
+		if err != nil {
+			return err
+		}
+		return q.GetContext(ctx, &found, selectHoldsAfter, tenantID, after, n.row.Horizon, limit)
+	})
+	if err != nil || !found.Prunable {
+		return found.Last, err
+	}
+	err = s.write(ctx, change{op: "prune holds", tenants: []string{tenantID}, apply: func(t *tx) error {
+		n := t.tenants[tenantID]
+		if n == nil {
+			return nil
+		}
+		_, err := t.ExecContext(ctx, deleteHolds, tenantID, after, found.Last, n.row.Horizon)
+		return err
+	}})
+	if err != nil {
+		return "", err
+	}
+	return found.Last, nil
+}
+
 // drop drops the oldest records before the tenant's horizon, and adds them to what is kept of their days.
 func (t *tx) drop(ctx context.Context, n *tenant, limit int) (int, error) {
 	var rows []recordRow

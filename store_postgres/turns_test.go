@@ -80,7 +80,7 @@ func (w *walk) turn(t *testing.T) (done []string) {
 	}
 	seldom := []kind{ // most of them have stores forget all that they know
 		{"reprice", w.reprice}, {"quota", w.quota}, {"tenant", w.setTenant}, {"suspend", w.suspend}, {"rebuild", w.rebuild},
-		{"prune", w.prune}, {"claim", w.claim}, {"mark", w.mark}, {"forget", w.forget},
+		{"prune", w.prune}, {"prune holds", w.pruneHolds}, {"claim", w.claim}, {"mark", w.mark}, {"forget", w.forget},
 	}
 	var all sync.WaitGroup
 	for range 1 + max(0, w.IntN(6)-3) {
@@ -292,9 +292,17 @@ func (w *walk) rebuild(tenant string) action {
 }
 
 func (w *walk) prune(tenant string) action {
-	before, limit := w.now.Add(-time.Duration(w.IntN(60*24))*time.Hour), 1+w.IntN(3)
+	before, limit := w.now.Add(-time.Duration(1+w.IntN(60*24))*time.Hour), 1+w.IntN(3)
 	return func(h *handle, _ time.Time) error {
 		_, err := h.Prune(h.t.Context(), tenant, before, limit)
+		return err
+	}
+}
+
+func (w *walk) pruneHolds(tenant string) action {
+	after, limit := []string{"", w.held(tenant)}[w.IntN(2)], 1+w.IntN(3*manyHolds)
+	return func(h *handle, _ time.Time) error {
+		_, err := h.PruneHolds(h.t.Context(), tenant, after, limit)
 		return err
 	}
 }

@@ -118,7 +118,7 @@ func (w *walk) step(t *testing.T) string {
 		{"append", w.append}, {"append", w.append}, {"hold", w.hold}, {"hold", w.hold}, {"settle", w.settle},
 		{"release", w.release}, {"quota", w.quota}, {"tenant", w.setTenant}, {"suspend", w.suspend}, {"alerts", w.alerts},
 		{"rebuild", func(h *handle, tenant string) error { return h.Rebuild(h.t.Context(), tenant) }},
-		{"prune", w.prune}, {"fail", w.fail},
+		{"prune", w.prune}, {"prune holds", w.pruneHolds}, {"fail", w.fail},
 	}
 	chosen := writes[w.IntN(len(writes))]
 	if err := chosen.write(h, w.tenant()); err != nil {
@@ -228,7 +228,12 @@ func (w *walk) alerts(h *handle, tenant string) error {
 }
 
 func (w *walk) prune(h *handle, tenant string) error {
-	_, err := h.Prune(h.t.Context(), tenant, w.now.Add(-time.Duration(w.IntN(60*24))*time.Hour), 1+w.IntN(3))
+	_, err := h.Prune(h.t.Context(), tenant, w.now.Add(-time.Duration(1+w.IntN(60*24))*time.Hour), 1+w.IntN(3))
+	return err
+}
+
+func (w *walk) pruneHolds(h *handle, tenant string) error {
+	_, err := h.PruneHolds(h.t.Context(), tenant, fmt.Sprint("hold-", w.IntN(w.count)), 1+w.IntN(100))
 	return err
 }
 

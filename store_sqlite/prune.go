@@ -63,6 +63,54 @@ func (s *Store) Prune(ctx context.Context, tenantID string, before time.Time, li
 	return dropped, nil
 }
 
+const selectHoldsAfter = `
+SELECT COALESCE(max(id), '') AS last, COALESCE(max(expires_at < ?3), 0) AS prunable
+FROM (
+	SELECT id, expires_at
+	FROM usage_holds
+	WHERE tenant = ?1
+	  AND id > ?2
+	ORDER BY id
+	LIMIT ?4) AS page`
+
+const deleteHolds = `
+DELETE FROM usage_holds
+WHERE tenant = ?
+  AND id > ?
+  AND id <= ?
+  AND expires_at < ?`
+
+// PruneHolds implements store.Store. It looks before it writes: most of the holds may be younger than the horizon, and who
+// looks is in nobody's way.
+func (s *Store) PruneHolds(ctx context.Context, tenantID, after string, limit int) (last string, err error) {
+	var found struct {
+		Last     string
+		Prunable bool
+	}
+	err = s.read(ctx, "prune holds", func(q queryer) error {
+		n, err := readTenant(ctx, q, tenantID)
+		if err != nil {
+			return err
+		}
+		return q.GetContext(ctx, &found, selectHoldsAfter, n.number, after, micros(n.row.Horizon), limit)
+	})
+	if err != nil || !found.Prunable {
+		return found.Last, err
+	}
+	err = s.write(ctx, "prune holds", time.Time{}, func(t *tx) error {
+		n, err := t.knownTenant(ctx, tenantID)
+		if n == nil || err != nil {
+			return err
+		}
+		_, err = t.ExecContext(ctx, deleteHolds, n.number, after, found.Last, micros(n.row.Horizon))
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	return found.Last, nil
+}
+
 // drop drops the oldest records before the tenant's horizon. All records are filed by time first and the watermark is set
 // again afterwards: it may never be above the last record, whose number the next one gets when it is dropped.
 func (t *tx) drop(ctx context.Context, n *tenant, limit int) (int, error) {

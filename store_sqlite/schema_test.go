@@ -62,6 +62,7 @@ var scans = map[string]string{
 	"selectWanted: SCAN wanted":                "it is that list",
 	"selectPlainWanted: SCAN 64 CONSTANT ROWS": "they are the same list",
 	"selectPlainWanted: SCAN wanted":           "it is that list",
+	"selectHoldsAfter: SCAN page":              "it is as many holds as are looked at",
 	"claimAlerts: SCAN a USING INDEX usage_alerts_pending": "" +
 		"the index has pending alerts only, in the order wanted but for those raised at once, and LIMIT ends it",
 }

@@ -44,7 +44,7 @@ type snapshot struct {
 func readQueries() []string {
 	return []string{
 		selectText, selectModel, selectTenant, selectTenants, selectMonthRows, selectDayRows, selectOpenHolds, selectTenantAlerts, selectTenantArrivals,
-		selectCarried,
+		selectCarried, selectHoldsAfter,
 		selectAlerts, selectRecord, selectFiledForward, selectFiledBackward, selectUnfiledForward, selectUnfiledBackward,
 		selectAllFiled, selectAllUnfiled,
 	}

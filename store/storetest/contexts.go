@@ -62,6 +62,7 @@ func writes(alertID string) []method {
 			_, err := s.Prune(ctx, acme, noon().AddDate(-1, 0, 0), 10)
 			return err
 		}},
+		{"PruneHolds", func(ctx context.Context, s store.Store) error { _, err := s.PruneHolds(ctx, acme, "", 10); return err }},
 		{"Rebuild", func(ctx context.Context, s store.Store) error { return s.Rebuild(ctx, acme) }},
 	}
 }

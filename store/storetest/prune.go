@@ -20,6 +20,8 @@ func prunePromises() []promise {
 		{"a day that was pruned counts by its middle when the calendar changes", pruneThenCalendar},
 		{"records are listed and numbered alerts raised after pruning as before", pruneThenGoOn},
 		{"pruning beside writers counts each call once", pruneBesideWriters},
+		{"holds that expired before the horizon are dropped, whatever became of them, and no others", pruneHolds},
+		{"of holds no more are looked at than asked for, in the order of their ids", pruneHoldsInPages},
 	}
 }
 
@@ -239,4 +241,74 @@ func pruneBesideWriters(t *testing.T, l *ledger) {
 	})
 	equal(t, "totals", l.another().totals(acme, store.Month), want)
 	l.verified(acme)
+}
+
+func pruneHolds(t *testing.T, l *ledger) {
+	horizon := noon().Add(time.Minute)
+	old := []string{"expired", "released", "settled"}
+	for _, id := range old {
+		l.take(noon(), hold(acme, id, noon(), time.Minute-time.Microsecond, 1))
+	}
+	l.take(noon(), hold(acme, "at the horizon", noon(), time.Minute, 1), hold(acme, "live", noon(), time.Hour, 1),
+		hold(globex, "expired", noon(), time.Second, 1))
+	l.must("Release", l.Release(t.Context(), noon(), acme, "released", keep))
+	l.add(noon(), settling("settled", call(acme, "a", horizon, 1)))
+	now := noon().Add(2 * time.Minute)
+	pruned := func() {
+		t.Helper()
+		for _, tenant := range []string{acme, globex, "nobody"} {
+			if last, err := l.another().PruneHolds(t.Context(), tenant, "", 10); err != nil || tenant == "nobody" && last != "" {
+				t.Errorf("holds of %s: %q, %v", tenant, last, err)
+			}
+		}
+	}
+	l.unchanged(now, pruned) // without a horizon there is nothing to drop
+	for _, id := range old {
+		l.taken(l.ask(now, admit, hold(acme, id, now, time.Hour, 2))[0], id)
+	}
+	l.prune(acme, horizon, 10)
+	pruned()
+	for _, id := range old {
+		if err := l.Release(t.Context(), now, acme, id, keep); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("hold %q: %v, want ErrNotFound", id, err)
+		}
+	}
+	for _, id := range []string{"at the horizon", "live"} {
+		l.taken(l.ask(now, admit, hold(acme, id, now, time.Hour, 2))[0], id)
+	}
+	l.must("Release", l.Release(t.Context(), now, globex, "expired", keep))
+	l.stands(now, 1, 1)
+	r, err := l.Record(t.Context(), acme, "a")
+	l.must("Record", err)
+	equal(t, "settlement of a record whose hold is gone", r.Settlement, store.Settled)
+	l.settles(now, "settled", 1, store.HoldUnknown, 0)
+	l.must("an id that is free again", l.ask(now, admit, hold(acme, "released", now, time.Hour, 4))[0])
+	l.stands(now, 2, 5)
+	l.verified(acme)
+	if o := l.tryOne(now, settling("settled", call(acme, "a", horizon, 1))); o.Err != nil || !o.Duplicate {
+		t.Errorf("the call that settled a hold which is gone, again: %+v", o)
+	}
+}
+
+func pruneHoldsInPages(t *testing.T, l *ledger) {
+	l.add(noon(), call(acme, "a", noon(), 1))
+	ids := []string{"B", "a", "b", "c", "ä"}
+	for i, id := range ids {
+		l.take(noon(), hold(acme, id, noon(), []time.Duration{time.Second, time.Hour}[i/3], 1))
+	}
+	l.prune(acme, noon().Add(time.Minute), 10)
+	for _, page := range []struct {
+		after, last string
+		gone        int
+	}{{"", "a", 2}, {"a", "c", 3}, {"c", "ä", 3}, {"ä", "", 3}, {"", "ä", 3}} {
+		last, err := l.PruneHolds(t.Context(), acme, page.after, 2)
+		l.must("PruneHolds", err)
+		equal(t, "last after "+page.after, last, page.last)
+		for i, id := range ids {
+			err := l.Release(t.Context(), noon().Add(time.Minute), acme, id, keep)
+			if gone := errors.Is(err, store.ErrNotFound); gone != (i < page.gone) {
+				t.Errorf("hold %q after the page to %q: %v", id, last, err)
+			}
+		}
+	}
 }
