@@ -153,16 +153,15 @@ func (p *provider) stream(w http.ResponseWriter, req *http.Request, answer scrip
 	chunks := 5
 	if answer != succeed {
 		chunks = 2
+		p.note(a) // before the client, which may stop at the first chunk, looks at it
 	}
 	for i := range chunks {
 		send(fmt.Sprintf(`[{"index":0,"delta":{"content":"word%d \"usage\":{\"prompt_tokens\":9} "},"finish_reason":null}]`, i), "null")
 	}
 	switch answer {
 	case cut:
-		p.note(a)
 		panic(http.ErrAbortHandler)
 	case hang:
-		p.note(a)
 		p.waiting <- struct{}{}
 		<-req.Context().Done()
 		return
