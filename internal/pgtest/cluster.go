@@ -124,7 +124,7 @@ func (c *cluster) watch() error {
 	const script = `cat
 if pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null); then
 	kill -QUIT "$pid" 2>/dev/null
-	while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
+	while kill -0 "$pid" 2>/dev/null && test -e "$1/data/postmaster.pid"; do sleep 0.1; done
 fi
 rm -rf "$1"`
 	cmd := exec.Command("/bin/sh", "-c", script, "sh", c.dir)
