@@ -35,6 +35,9 @@ const (
 	limitUnits    = 2000
 )
 
+// killed is how many processes of a test are killed in the middle of it: the first ones, which go on until then.
+const killed = 4
+
 func spenderEstimate(id string) usage.Estimate {
 	return usage.Estimate{
 		TenantID: spenders, ID: id, Provider: usage.OpenAI, Model: "gpt-4o-2024-08-06", InputTokens: reservedTokens, ExpiresIn: holdsLast,
@@ -47,8 +50,8 @@ func spenderCall(id string) usage.OpenAICall {
 	}
 }
 
-// playSpender reserves and settles until there is no room several times in a row. It says what it does before it does it
-// and what became of it, with the time, so that the history can be checked; some reservations it releases.
+// playSpender reserves and settles until there is no room several times in a row, or it is killed. It says what it does before
+// it does it and what became of it, with the time, so that the history can be checked; some reservations it releases.
 func playSpender(ctx context.Context, tracker *usage.Tracker, number int) error {
 	var mu sync.Mutex
 	refused := 0
@@ -61,7 +64,7 @@ func playSpender(ctx context.Context, tracker *usage.Tracker, number int) error 
 		return refused > 20
 	}
 	return byGoroutines(2, 100_000, func(i int) error {
-		if mu.Lock(); refused > 20 {
+		if mu.Lock(); refused > 20 && number > killed {
 			mu.Unlock()
 			return nil
 		}
@@ -222,7 +225,7 @@ func TestProcessesNeverPassAHardLimitTogether(t *testing.T) {
 
 func spendTogether(t *testing.T, others int) {
 	t.Helper()
-	const processes, killed = 8, 4
+	const processes = 8
 	room := limitUnits - others*reservedUnits
 	dsn, schema := storepostgres.Schema(t)
 	tracker := newTracker(t, dsn, schema, crashClock)
