@@ -28,12 +28,14 @@ func crashClock() time.Time { return time.Date(2026, 3, 10, 12, 0, 0, 0, time.UT
 // crashTracker is a tracker of the test's own process, under a clock that is so much later.
 func crashTracker(t *testing.T, path string, later time.Duration) *usage.Tracker {
 	t.Helper()
-	st, err := storesqlite.Open(t.Context(), path)
+	st, err := storesqlite.OpenConfig(t.Context(), path, storesqlite.Config{BusyTimeout: proctest.Limit})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { st.Close() })
-	tracker, err := usage.New(st, usage.Config{Now: func() time.Time { return crashClock().Add(later) }})
+	tracker, err := usage.New(st, usage.Config{
+		Now: func() time.Time { return crashClock().Add(later) }, CommitTimeout: proctest.Limit,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

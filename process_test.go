@@ -35,12 +35,12 @@ func onLedger(play func(ctx context.Context, tracker *usage.Tracker, number int)
 		if err != nil {
 			return err
 		}
-		st, err := storesqlite.Open(ctx, args[0])
+		st, err := storesqlite.OpenConfig(ctx, args[0], storesqlite.Config{BusyTimeout: proctest.Limit})
 		if err != nil {
 			return err
 		}
 		defer st.Close()
-		tracker, err := usage.New(st, usage.Config{Now: crashClock})
+		tracker, err := usage.New(st, usage.Config{Now: crashClock, CommitTimeout: proctest.Limit})
 		if err != nil {
 			return err
 		}

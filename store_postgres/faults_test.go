@@ -1,6 +1,7 @@
 package storepostgres
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -8,13 +9,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/jmoiron/sqlx"
 
 	"github.com/acf68eca/usage/internal/pgtest"
+	"github.com/acf68eca/usage/internal/proctest"
 	"github.com/acf68eca/usage/store"
 )
 
@@ -49,7 +51,7 @@ func lend(records ...store.Record) []*store.Record {
 
 func equal[T any](t testing.TB, what string, got, want T) {
 	t.Helper()
-	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+	if diff := gocmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("%s (-want +got):\n%s", what, diff)
 	}
 }
@@ -60,9 +62,10 @@ type handle struct {
 	t testing.TB
 }
 
-// open opens a store on a database with a Config.
+// openStore opens a store on a database with a Config. Where that does not say how long it waits, it waits for a busy machine.
 func openStore(t testing.TB, dsn string, cfg Config) *handle {
 	t.Helper()
+	cfg.BusyTimeout = cmp.Or(cfg.BusyTimeout, proctest.Limit)
 	st, err := OpenConfig(t.Context(), dsn, cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -171,6 +174,7 @@ func exec(t testing.TB, db interface {
 	}
 }
 
+// exhaustedPool takes all connections, for which the store then does not wait long.
 func exhaustedPool(t *testing.T, h *handle, _ *sqlx.DB) func() {
 	var taken []*sqlx.Conn
 	for range h.db.Stats().MaxOpenConnections {
@@ -180,10 +184,12 @@ func exhaustedPool(t *testing.T, h *handle, _ *sqlx.DB) func() {
 		}
 		taken = append(taken, conn)
 	}
+	patient := h.impatient(100 * time.Millisecond)
 	return func() {
 		for _, conn := range taken {
 			conn.Close()
 		}
+		patient()
 	}
 }
 
@@ -256,7 +262,7 @@ func TestFaults(t *testing.T) {
 			h := openStore(t, dsn, Config{Connections: 4})
 			h.add(call(acme, "before", noon(), 1), call("globex", "before", noon(), 1))
 			other := openStore(t, dsn, Config{})
-			mend, patient := f.cause(t, h, foreign(t, dsn, "")), h.impatient(time.Second)
+			mend := f.cause(t, h, foreign(t, dsn, ""))
 			for i := range 2 {
 				_, err := h.try(call("globex", fmt.Sprint("during ", i), noon(), 2), call(acme, fmt.Sprint("during ", i), noon(), 2))
 				is(t, "Append", err, f.want)
@@ -264,7 +270,6 @@ func TestFaults(t *testing.T) {
 				equal(t, "records under the fault", other.ids("globex"), []string{"before"})
 			}
 			mend()
-			patient()
 			h.add(call("globex", "during 0", noon(), 2), call(acme, "during 0", noon(), 2))
 			equal(t, "records after the fault", h.ids(acme), []string{"before", "during 0"})
 			equal(t, "records after the fault", other.ids("globex"), []string{"before", "during 0"})

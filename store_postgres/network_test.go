@@ -264,7 +264,7 @@ func TestOutcomeThatNobodyCanTell(t *testing.T) {
 	t.Parallel()
 	p, h, direct := cuttable(t)
 	p.cut.Store(loseServer)
-	patient := h.impatient(time.Second)
+	patient := h.impatient(3 * time.Second)
 	_, err := h.try(call(acme, "a", noon(), 7))
 	is(t, "Append", err, store.ErrUnknownOutcome)
 	_, err = h.try(call(acme, "a", noon(), 7))
@@ -352,7 +352,7 @@ func TestCrashes(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { server.Close() })
-	h := openStore(t, server.DSN(), Config{BusyTimeout: 30 * time.Second})
+	h := openStore(t, server.DSN(), Config{})
 	const callers, crashes = 8, 3
 	ctx, cancel := context.WithCancel(t.Context())
 	var acknowledged sync.Map

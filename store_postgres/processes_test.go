@@ -27,7 +27,7 @@ func openTracker(ctx context.Context, dsn, schema string, now func() time.Time) 
 	if err != nil {
 		return nil, nil, err
 	}
-	tracker, err := usage.New(st, usage.Config{Now: now})
+	tracker, err := usage.New(st, usage.Config{Now: now, CommitTimeout: proctest.Limit})
 	return tracker, func() { st.Close() }, err
 }
 

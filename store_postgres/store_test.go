@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/acf68eca/usage/internal/pgtest"
+	"github.com/acf68eca/usage/internal/proctest"
 	"github.com/acf68eca/usage/store"
 	"github.com/acf68eca/usage/store/storetest"
 	storepostgres "github.com/acf68eca/usage/store_postgres"
@@ -12,7 +13,7 @@ import (
 // opener opens stores on one schema.
 func opener(dsn, schema string) storetest.Open {
 	return func(t testing.TB) store.Store {
-		st, err := storepostgres.OpenConfig(t.Context(), dsn, storepostgres.Config{Schema: schema, Connections: 8})
+		st, err := storepostgres.OpenConfig(t.Context(), dsn, storepostgres.Config{Schema: schema, Connections: 8, BusyTimeout: proctest.Limit})
 		if err != nil {
 			t.Fatal(err)
 		}

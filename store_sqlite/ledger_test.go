@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/jmoiron/sqlx"
 
+	"github.com/acf68eca/usage/internal/proctest"
 	"github.com/acf68eca/usage/store"
 )
 
@@ -40,7 +41,7 @@ type handle struct {
 
 func open(t testing.TB, path string) *handle {
 	t.Helper()
-	return openConfig(t, path, Config{})
+	return openConfig(t, path, Config{BusyTimeout: proctest.Limit}) // others may write, on a busy machine
 }
 
 func openConfig(t testing.TB, path string, cfg Config) *handle {

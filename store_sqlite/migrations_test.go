@@ -142,7 +142,7 @@ func racingOpens(t *testing.T, path string, handles int) {
 	for i := range handles {
 		wg.Go(func() {
 			<-begin
-			st, err := Open(t.Context(), path)
+			st, err := OpenConfig(t.Context(), path, Config{BusyTimeout: proctest.Limit})
 			if err == nil {
 				err = (&handle{Store: st, t: t}).try(call(acme, fmt.Sprint(i), noon(), 1))
 				st.Close()

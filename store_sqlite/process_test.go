@@ -20,7 +20,7 @@ func openAndAppend(ctx context.Context, args []string) error {
 	if err := proctest.Ready(); err != nil {
 		return err
 	}
-	st, err := Open(ctx, args[0])
+	st, err := OpenConfig(ctx, args[0], Config{BusyTimeout: proctest.Limit})
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/acf68eca/usage/internal/proctest"
 	"github.com/acf68eca/usage/store"
 	"github.com/acf68eca/usage/store/storetest"
 	storesqlite "github.com/acf68eca/usage/store_sqlite"
@@ -12,7 +13,7 @@ import (
 func newDB(t testing.TB) storetest.Open {
 	path := filepath.Join(t.TempDir(), "usage.db")
 	return func(t testing.TB) store.Store {
-		st, err := storesqlite.Open(t.Context(), path)
+		st, err := storesqlite.OpenConfig(t.Context(), path, storesqlite.Config{BusyTimeout: proctest.Limit})
 		if err != nil {
 			t.Fatal(err)
 		}
