@@ -27,8 +27,8 @@ check: lint ## all that has to hold before a commit: format, modules, vet, lint,
 	$(MAKE) test
 
 test: gcc postgres ## all tests under the race detector, in random order
-	CGO_ENABLED=1 go test -race -shuffle=on -timeout=15m ./...
-	set -e; for module in $(NESTED); do (cd $$module && CGO_ENABLED=1 go test -race -shuffle=on -timeout=5m ./...); done
+	CGO_ENABLED=1 go test -race -shuffle=on -timeout=30m ./...
+	set -e; for module in $(NESTED); do (cd $$module && CGO_ENABLED=1 go test -race -shuffle=on -timeout=15m ./...); done
 
 bench: ## all benchmarks COUNT times; compared with the file OLD where that is given
 	@mkdir -p $(BIN)

@@ -16,6 +16,7 @@ import (
 	"github.com/shopspring/decimal"
 
 	"github.com/acf68eca/usage"
+	"github.com/acf68eca/usage/internal/proctest"
 	"github.com/acf68eca/usage/store"
 	storesqlite "github.com/acf68eca/usage/store_sqlite"
 )
@@ -46,7 +47,7 @@ func period(t testing.TB, start, end string) usage.Period {
 
 func openStore(t testing.TB, path string) store.Store {
 	t.Helper()
-	st, err := storesqlite.Open(t.Context(), path)
+	st, err := storesqlite.OpenConfig(t.Context(), path, storesqlite.Config{BusyTimeout: proctest.Limit})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,6 +79,9 @@ func benchOn(t testing.TB, st store.Store, cfg usage.Config) *bench {
 	}
 	if cfg.Prices == nil {
 		cfg.Prices = dollarBook(t, "1")
+	}
+	if cfg.CommitTimeout == 0 {
+		cfg.CommitTimeout = proctest.Limit
 	}
 	var err error
 	if b.Tracker, err = usage.New(st, cfg); err != nil {

@@ -84,9 +84,13 @@ func (s *Server) Database(t testing.TB) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := s.Exec(context.Background(), "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
-			t.Errorf("drop database: %v", err)
+		var err error
+		for range 10 { // the server gives its sessions five seconds to end, which on a busy machine is little
+			if err = s.Exec(context.Background(), "DROP DATABASE "+name+" WITH (FORCE)"); err == nil {
+				return
+			}
 		}
+		t.Errorf("drop database: %v", err)
 	})
 	dsn, err := WithDatabase(s.dsn, name)
 	if err != nil {

@@ -51,7 +51,7 @@ func TestAServerDiesWithTheTestBinary(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd.Wait() //nolint:errcheck // it was killed
-	look, late := time.NewTicker(10*time.Millisecond), time.After(30*time.Second)
+	look, late := time.NewTicker(10*time.Millisecond), time.After(2*time.Minute)
 	defer look.Stop()
 	for {
 		if _, err := os.Stat(dir); os.IsNotExist(err) {

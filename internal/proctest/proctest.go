@@ -16,7 +16,7 @@ import (
 )
 
 // Limit ends a process that nobody ended, whatever became of the test.
-const Limit = 3 * time.Minute
+const Limit = 10 * time.Minute
 
 // variable names the role of a process that is none of the test's own.
 const variable = "USAGE_TEST_ROLE"
