@@ -10,6 +10,8 @@ BIN           := $(CURDIR)/bin
 GOLANGCI_LINT := v2.15.0
 BENCHSTAT     := v0.0.0-20260908200009-22c9c6c9d4da
 BENCHED       := . ./store_sqlite ./store_postgres ./meter
+# Installs what a machine lacks, over a network that may falter.
+APT           := apt-get -o Acquire::Retries=5
 # Modules of their own: what imports SDK clients, which no host has to know of.
 NESTED        := $(patsubst ./%/go.mod,%,$(shell find . -mindepth 2 -name go.mod))
 
@@ -59,12 +61,12 @@ $(BIN)/benchstat:
 gcc: ## see to a C compiler, which the race detector needs
 	@command -v "$$(go env CC)" >/dev/null || { \
 		if command -v apt-get >/dev/null && test "$$(id -u)" = 0; then \
-			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq gcc libc6-dev </dev/null; \
+			$(APT) update -qq && DEBIAN_FRONTEND=noninteractive $(APT) install -y -qq gcc libc6-dev </dev/null; \
 		else echo "the race detector needs a C compiler: install gcc" >&2; exit 1; fi; }
 
 postgres: ## see to a PostgreSQL server and PgBouncer, which the tests of store_postgres start
 	@{ test -n "$$USAGE_POSTGRES_DSN" || command -v pg_ctl || ls /usr/lib/postgresql/*/bin/pg_ctl; } >/dev/null 2>&1 \
 		&& { command -v pgbouncer || test -x /usr/sbin/pgbouncer; } >/dev/null || { \
 		if command -v apt-get >/dev/null && test "$$(id -u)" = 0; then \
-			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql pgbouncer </dev/null; \
+			$(APT) update -qq && DEBIAN_FRONTEND=noninteractive $(APT) install -y -qq postgresql pgbouncer </dev/null; \
 		else echo "the tests of store_postgres need a server and PgBouncer: install postgresql and pgbouncer" >&2; exit 1; fi; }

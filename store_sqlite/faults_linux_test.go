@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
-	"time"
 
+	"github.com/acf68eca/usage/internal/proctest"
 	"github.com/acf68eca/usage/store"
 )
 
@@ -27,7 +27,7 @@ func alone(t *testing.T, attributes ...*syscall.SysProcAttr) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), proctest.Limit)
 	defer cancel()
 	var out []byte
 	for _, attribute := range append(attributes, nil) {
