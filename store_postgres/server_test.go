@@ -112,15 +112,18 @@ func TestCommitsAreSynced(t *testing.T) {
 	exec(t, admin, "ALTER DATABASE "+name+" SET synchronous_commit = off")
 	h := openStore(t, dsn, Config{})
 	exec(t, h.db, "CREATE TABLE seen (setting text)", `CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS
-		$$ BEGIN INSERT INTO seen VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$`,
-		"CREATE CONSTRAINT TRIGGER see AFTER INSERT ON usage_keys DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION see()")
+		$$ BEGIN INSERT INTO seen VALUES (TG_TABLE_NAME || ' ' || current_setting('synchronous_commit')); RETURN NULL; END $$`)
+	for _, table := range []string{"usage_texts", "usage_models", "usage_keys"} {
+		exec(t, h.db, "CREATE CONSTRAINT TRIGGER see AFTER INSERT ON "+table+" DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION see()")
+	}
 	h.add(call(acme, "a", noon(), 1))
 	h.add(call(acme, "b", noon(), 1)) // a quick transaction
 	var seen []string
 	if err := h.db.Select(&seen, "SELECT setting FROM seen"); err != nil {
 		t.Fatal(err)
 	}
-	equal(t, "settings at the commit", seen, []string{"on", "on"})
+	text := "usage_texts on" // a meter, its rate and the version of the prices
+	equal(t, "settings at the commit", seen, []string{text, text, text, "usage_models on", "usage_keys on", "usage_keys on"})
 	var after string
 	if err := h.db.Get(&after, "SHOW synchronous_commit"); err != nil || after != "off" {
 		t.Errorf("afterwards the session's setting is %q: %v", after, err)

@@ -91,10 +91,12 @@ func (c committed) SelectContext(ctx context.Context, dest any, query string, ar
 	return c.do(ctx, func(conn *sqlx.Conn) error { return conn.SelectContext(ctx, dest, c.store.names.of(query), args...) })
 }
 
+// ExecContext commits as every transaction of the store does, so that a crash takes back nothing that is remembered.
 func (c committed) ExecContext(ctx context.Context, query string, args ...any) error {
-	return c.do(ctx, func(conn *sqlx.Conn) error {
-		_, err := conn.ExecContext(ctx, c.store.names.of(query), args...)
-		return err
+	return c.store.onSession(ctx, func(session *session) error {
+		session.queue(nil, selectSettings)
+		session.queue(nil, query, args...)
+		return session.send(ctx)
 	})
 }
 
