@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -112,8 +113,9 @@ func unconnected(err error) bool {
 }
 
 // decided reports whether an error of COMMIT says that the transaction is not there: the server has answered, and its
-// answer was no. A server that is going down may have committed before it said so.
+// answer was no. A server that is going down may have committed before it said so, and a pooler that lost it does not know.
 func decided(err error) bool {
 	var e *pgconn.PgError
-	return errors.As(err, &e) && e.SeverityUnlocalized == "ERROR" || errors.Is(err, errRolledBack)
+	return errors.As(err, &e) && e.SeverityUnlocalized == "ERROR" && !strings.HasPrefix(e.Code, "08") ||
+		errors.Is(err, errRolledBack)
 }

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/acf68eca/usage/store"
 )
 
@@ -250,4 +252,25 @@ func TestFoundByAFailingTry(t *testing.T) {
 	is(t, "Append", err, store.ErrUnknownOutcome)
 	exec(t, admin, "ALTER TABLE gone RENAME TO usage_records")
 	equal(t, "records", direct.ids(acme), []string{"a", "before", "other"})
+}
+
+// TestPoolerAnswers has a pooler answer a commit, whose connection to the server broke: it may have been made.
+func TestPoolerAnswers(t *testing.T) {
+	t.Parallel()
+	dsn, schema := Schema(t)
+	h, admin := openStore(t, dsn, Config{Schema: schema}), foreign(t, dsn, schema)
+	h.add(call(acme, "a", noon(), 1))
+	made := &tx{
+		store: h.Store, witness: witness{kind: recordWitness, tenantID: acme, id: "a"},
+		tenants: map[string]*tenant{acme: h.cache.tenants[acme]},
+	}
+	if err := admin.Get(&made.number, "SELECT xmin::text::bigint FROM usage_keys"); err != nil {
+		t.Fatal(err)
+	}
+	for code, committed := range map[string]bool{"08006": true, "08P01": true, "23514": false} {
+		said := &pgconn.PgError{SeverityUnlocalized: "ERROR", Code: code}
+		if err := h.resolve(t.Context(), made, said); (err == nil) != committed {
+			t.Errorf("%s: %v, want that it was committed: %t", code, err, committed)
+		}
+	}
 }
