@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/acf68eca/usage/internal/pgtest"
 	"github.com/acf68eca/usage/store"
 )
 
@@ -252,6 +253,34 @@ func TestFoundByAFailingTry(t *testing.T) {
 	is(t, "Append", err, store.ErrUnknownOutcome)
 	exec(t, admin, "ALTER TABLE gone RENAME TO usage_records")
 	equal(t, "records", direct.ids(acme), []string{"a", "before", "other"})
+}
+
+// TestStandbyIsAsked has a standby be asked what became of a transaction before it is promoted, and before it has heard of it.
+func TestStandbyIsAsked(t *testing.T) {
+	t.Parallel()
+	dsn := Server.Database(t)
+	exec(t, foreign(t, dsn, ""), "CREATE SCHEMA standby", "CREATE SEQUENCE standby.asked",
+		"CREATE FUNCTION standby.pg_is_in_recovery() RETURNS boolean LANGUAGE sql AS $$ SELECT nextval('standby.asked') < 3 $$",
+		`CREATE FUNCTION standby.pg_xact_status(number xid8) RETURNS text LANGUAGE plpgsql AS $$ BEGIN
+			IF (SELECT last_value < 3 FROM standby.asked) THEN
+				RAISE 'transaction ID % is in the future', number USING ERRCODE = 'invalid_parameter_value';
+			END IF;
+			RETURN pg_catalog.pg_xact_status(number);
+		END $$`)
+	p, through := behindProxy(t, dsn)
+	through, err := pgtest.With(through, "search_path", "standby,pg_catalog,public")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := openStore(t, through, Config{Schema: "mine"})
+	h.add(call(acme, "before", noon(), 1))
+	p.cut.Store(loseAnswer)
+	outcomes, err := h.Append(t.Context(), noon(), lend(call(acme, "a", noon(), 7)), warn)
+	if err != nil || outcomes[0].Duplicate || outcomes[0].Err != nil {
+		t.Errorf("%+v, %v, want the first result", outcomes, err)
+	}
+	equal(t, "what is left to cut", p.cut.Load(), pass)
+	equal(t, "records", h.ids(acme), []string{"a", "before"})
 }
 
 // TestPoolerAnswers has a pooler answer a commit, whose connection to the server broke: it may have been made.

@@ -304,7 +304,12 @@ func (c *session) rollback(ctx context.Context) {
 	}
 }
 
-const selectStatus = `SELECT COALESCE(pg_xact_status($1::bigint::text::xid8), 'unknown')`
+// A standby may not have heard yet of what its primary has committed, and will when it is promoted.
+const selectStatus = `
+SELECT CASE
+       WHEN pg_is_in_recovery() THEN 'in progress'
+       ELSE COALESCE(pg_xact_status($1::bigint::text::xid8), 'unknown')
+       END`
 
 // A server that crashed before a number was on its disk gives it again, as does one that took another's place without having
 // heard of it. So what has that number may be another transaction, and a committed one is asked for what it has left: the
@@ -420,35 +425,39 @@ func (s *Store) overtake(ctx context.Context, t *tx) (status string, err error) 
 	return status, err
 }
 
-// errInProgress: the server has not noticed yet that the connection of a transaction is gone.
+// errInProgress: the server has not noticed yet that the connection of a transaction is gone, or is a standby.
 var errInProgress = errors.New("transaction is in progress")
 
 // status asks what became of a transaction, until that is known.
 func (s *Store) status(ctx context.Context, t *tx) (status string, err error) {
 	err = s.retry(ctx, func() error {
-		err := committed{s}.GetContext(ctx, &status, selectStatus, t.number)
-		switch {
-		case sqlState(err) == "22023": // a number that is yet to be given: the server crashed and came back without it
-			status = "aborted"
-			return nil
-		case err != nil:
+		return s.onSession(ctx, func(session *session) (err error) {
+			if status, err = t.statusOn(ctx, &tx{session: session}); status == "in progress" {
+				return errInProgress
+			}
 			return err
-		case status == "in progress":
-			return errInProgress
-		case status == "committed":
-			status, err = s.committedBy(ctx, t)
-			return err
-		}
-		return nil
+		})
 	}, func(err error) bool { return transient(err) || errors.Is(err, errInProgress) })
+	return status, err
+}
+
+// statusOn asks q, all of whose answers are of one server.
+func (t *tx) statusOn(ctx context.Context, q queryer) (status string, err error) {
+	err = q.GetContext(ctx, &status, selectStatus, t.number)
+	switch {
+	case sqlState(err) == "22023": // a number that is yet to be given: the server crashed and came back without it
+		return "aborted", nil
+	case err == nil && status == "committed":
+		return t.committedBy(ctx, q)
+	}
 	return status, err
 }
 
 // committedBy tells the status of a transaction whose number is that of a committed one. It asks later than that was found:
 // a statement that asked for both might not see yet what was committed while it ran.
-func (s *Store) committedBy(ctx context.Context, t *tx) (status string, err error) {
+func (t *tx) committedBy(ctx context.Context, q queryer) (status string, err error) {
 	w, present := &t.witness, false
-	err = committed{s}.GetContext(ctx, &present, selectPresent, w.tenantID, t.tenants[w.tenantID].version, w.kind, w.id)
+	err = q.GetContext(ctx, &present, selectPresent, w.tenantID, t.tenants[w.tenantID].version, w.kind, w.id)
 	switch {
 	case err != nil:
 		return "", err
