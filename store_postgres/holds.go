@@ -404,6 +404,7 @@ func (t *tx) release(ctx context.Context, row *holdRow, refund store.Refund) err
 	n := t.tenants[row.Tenant]
 	t.setArrivals(n, refund(t.standing(n), holds[0]))
 	n.holds.Drop(row.ID)
+	t.witness = witness{kind: releaseWitness, tenantID: row.Tenant, id: row.ID}
 	_, err = t.ExecContext(ctx, updateHoldReleased, row.Tenant, row.ID, n.trace())
 	return err
 }

@@ -144,6 +144,17 @@ type writes struct {
 	arrivals map[arrivalKey]store.Arrival
 }
 
+// ids are those of the records or of the holds.
+func (w *writes) ids() (tenants, ids []string) {
+	for _, r := range w.records {
+		tenants, ids = append(tenants, r.TenantID), append(ids, r.ID)
+	}
+	for _, h := range w.holds {
+		tenants, ids = append(tenants, h.TenantID), append(ids, h.ID)
+	}
+	return tenants, ids
+}
+
 // answer is what the server says of them.
 type answer struct {
 	Done    bool

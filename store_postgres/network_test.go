@@ -299,13 +299,39 @@ func TestNumberThatIsGivenTwice(t *testing.T) {
 	dsn, schema := Schema(t)
 	h, admin := openStore(t, dsn, Config{Schema: schema}), foreign(t, dsn, schema)
 	h.add(call(acme, "a", noon(), 1))
-	h.hold(reservation("h"))
-	var another int64
+	h.hold(reservation("h"), reservation("released"))
+	var another, its int64
 	if err := admin.Get(&another, "SELECT pg_current_xact_id()::text::bigint"); err != nil {
 		t.Fatal(err)
 	}
-	var versions struct{ Version, Previous int64 }
-	if err := admin.Get(&versions, "SELECT version, previous FROM usage_tenants WHERE tenant = $1", acme); err != nil {
+	if err := admin.Get(&its, "SELECT xmin::text::bigint FROM usage_keys WHERE tenant = $1 AND id = 'a'", acme); err != nil {
+		t.Fatal(err)
+	}
+	calls := func(ids ...string) writes {
+		w := writes{records: make([]*store.Record, len(ids))}
+		for i, id := range ids {
+			w.records[i] = &store.Record{TenantID: acme, ID: id}
+		}
+		return w
+	}
+	holds := func(ids ...string) writes {
+		w := writes{holds: make([]*store.Hold, len(ids))}
+		for i, id := range ids {
+			w.holds[i] = &store.Hold{TenantID: acme, ID: id}
+		}
+		return w
+	}
+	var releasing int64
+	for range 2 { // the second time it does nothing but lock the tenant
+		if err := h.Release(t.Context(), noon(), acme, "released", keep); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := admin.Get(&releasing, "SELECT xmin::text::bigint FROM usage_holds WHERE id = 'released'"); err != nil {
+		t.Fatal(err)
+	}
+	var versions struct{ Version, Previous, Settings int64 }
+	if err := admin.Get(&versions, "SELECT version, previous, settings FROM usage_tenants WHERE tenant = $1", acme); err != nil {
 		t.Fatal(err)
 	}
 	lost := errors.New("connection lost")
@@ -322,23 +348,33 @@ func TestNumberThatIsGivenTwice(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name    string
-		witness witness
+		kind    string
+		writes  writes
+		number  int64
 		version int64
 		want    string
 	}{
-		{"its call is not there", witness{kind: recordWitness, id: "h"}, 1, "taken back"},
-		{"its call is there", witness{kind: recordWitness, id: "a"}, 1, "committed"},
-		{"its call was pruned a moment ago", witness{kind: recordWitness, id: "gone"}, versions.Previous, "committed"},
-		{"its reservation is not there", witness{kind: holdWitness, id: "a"}, 1, "taken back"},
-		{"its reservation is there", witness{kind: holdWitness, id: "h"}, 1, "committed"},
-		{"nobody has written since", witness{kind: versionWitness}, versions.Version, "committed"},
-		{"another has written since", witness{kind: versionWitness}, versions.Previous, "committed"},
-		{"two have written since, or it was taken back", witness{kind: versionWitness}, 1, "unknown"},
+		{"its call is not there", recordWitness, calls("h"), another, 1, "taken back"},
+		{"its call is there", recordWitness, calls("a"), its, 1, "committed"},
+		{"its call is there by another", recordWitness, calls("a"), another, 1, "taken back"},
+		{"another of its calls is not there", recordWitness, calls("a", "b"), its, 1, "taken back"},
+		{"its call was pruned a moment ago", recordWitness, calls("gone"), another, versions.Previous, "committed"},
+		{"its reservation is not there", holdWitness, holds("a"), another, 1, "taken back"},
+		{"its reservation is there", holdWitness, holds("h"), another, 1, "committed"},
+		{"another of its reservations is not there", holdWitness, holds("h", "i"), another, 1, "taken back"},
+		{"its release is not there", releaseWitness, writes{}, another, 1, "taken back"},
+		{"its release is there", releaseWitness, writes{}, releasing, 1, "committed"},
+		{"nobody has written since", versionWitness, writes{}, another, versions.Version, "committed"},
+		{"another has written since", versionWitness, writes{}, another, versions.Previous, "committed"},
+		{"two have written since, but set nothing", versionWitness, writes{}, another, versions.Settings, "committed"},
+		{"two have written since, or it was taken back", versionWitness, writes{}, another, 1, "unknown"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			tt.witness.tenantID = acme
-			of := &tx{store: h.Store, number: another, witness: tt.witness, tenants: map[string]*tenant{acme: {version: tt.version}}}
+			of := &tx{
+				store: h.Store, number: tt.number, writes: tt.writes, witness: witness{kind: tt.kind, tenantID: acme, id: "released"},
+				tenants: map[string]*tenant{acme: {version: tt.version}},
+			}
 			equal(t, "outcome", outcome(h.resolve(t.Context(), of, lost)), tt.want)
 		})
 	}

@@ -62,8 +62,8 @@ type tx struct {
 	writes     writes
 }
 
-// witness is a record or a hold that a transaction adds, from which it can be told whether it was committed, or only a tenant
-// that a full one has locked. A call and its reservation may have the same id.
+// witness is a record or a hold that a transaction adds, or a hold that it releases, from which it can be told whether it was
+// committed; or only a tenant that a full one has locked. A call and its reservation may have the same id.
 type witness struct {
 	kind, tenantID, id string
 	// How many calls the month of a record has with it.
@@ -76,6 +76,7 @@ type witness struct {
 const (
 	recordWitness  = "record"
 	holdWitness    = "hold"
+	releaseWitness = "release"
 	versionWitness = "version"
 )
 
@@ -313,18 +314,32 @@ SELECT CASE
 
 // A server that crashed before a number was on its disk gives it again, as does one that took another's place without having
 // heard of it. So what has that number may be another transaction, and a committed one is asked for what it has left: the
-// version that it gave its tenant, if no two have written since, or else what it added.
+// version that it gave its tenant, if no two have written since, or else what it added, all of it, released or set. Calls that
+// others added and reservations that others released have another number.
 const selectPresent = `
 SELECT EXISTS (
            SELECT
            FROM usage_tenants
            WHERE tenant = $1::text
-             AND $2::bigint IN (version, previous))
-    OR CASE $3::text
-       WHEN 'record' THEN EXISTS (SELECT FROM usage_keys WHERE tenant = $1::text AND id = $4::text)
-       WHEN 'hold' THEN EXISTS (SELECT FROM usage_holds WHERE tenant = $1::text AND id = $4::text)
-       ELSE false
-       END`
+             AND $2::bigint IN (version, previous)) AS latest,
+       CASE $3::text
+       WHEN 'record' THEN NOT EXISTS (
+           SELECT
+           FROM unnest($4::text[], $5::text[]) AS g (tenant, id)
+           WHERE (SELECT k.xmin FROM usage_keys AS k WHERE k.tenant = g.tenant AND k.id = g.id)
+                 IS DISTINCT FROM $6::bigint::text::xid8::xid)
+       WHEN 'hold' THEN NOT EXISTS (
+           SELECT
+           FROM unnest($4::text[], $5::text[]) AS g (tenant, id)
+           WHERE (SELECT h.model FROM usage_holds AS h WHERE h.tenant = g.tenant AND h.id = g.id) IS NULL)
+       WHEN 'release' THEN EXISTS (
+           SELECT
+           FROM usage_holds
+           WHERE tenant = $1::text
+             AND id = $7::text
+             AND xmin = $6::bigint::text::xid8::xid)
+       ELSE EXISTS (SELECT FROM usage_tenants WHERE tenant = $1::text AND settings = $2::bigint)
+       END AS there`
 
 // resolve says what became of a transaction whose end was sent and has failed. Where the server's answer did not arrive, it
 // asks the server: nil if it was committed after all, so that it is not tried again and its first result is the caller's.
@@ -456,12 +471,18 @@ func (t *tx) statusOn(ctx context.Context, q queryer) (status string, err error)
 // committedBy tells the status of a transaction whose number is that of a committed one. It asks later than that was found:
 // a statement that asked for both might not see yet what was committed while it ran.
 func (t *tx) committedBy(ctx context.Context, q queryer) (status string, err error) {
-	w, present := &t.witness, false
-	err = q.GetContext(ctx, &present, selectPresent, w.tenantID, t.tenants[w.tenantID].version, w.kind, w.id)
+	w := &t.witness
+	var found struct{ Latest, There bool }
+	tenants, ids := t.writes.ids()
+	err = q.GetContext(ctx, &found, selectPresent,
+		w.tenantID, t.tenants[w.tenantID].version, w.kind, tenants, ids, t.number, w.id)
 	switch {
 	case err != nil:
 		return "", err
-	case present:
+	case found.Latest:
+		return "committed", nil
+	case found.There:
+		t.tenants = nil // two have written since, and what they wrote may be all there is
 		return "committed", nil
 	case w.kind == versionWitness:
 		return "unknown", nil
