@@ -1,6 +1,7 @@
 package storepostgres
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -253,6 +254,31 @@ func TestFoundByAFailingTry(t *testing.T) {
 	is(t, "Append", err, store.ErrUnknownOutcome)
 	exec(t, admin, "ALTER TABLE gone RENAME TO usage_records")
 	equal(t, "records", direct.ids(acme), []string{"a", "before", "other"})
+}
+
+// TestOnlyACommitIsUnknown loses the server at each request of a call, one after the other, on a connection that is new, where
+// statements are described before they are sent. Before the last request nothing can have been committed.
+func TestOnlyACommitIsUnknown(t *testing.T) {
+	t.Parallel()
+	dsn, schema := Schema(t)
+	openStore(t, dsn, Config{Schema: schema}).add(call(acme, "before", noon(), 1))
+	unknown, lost := 0, func() int32 { return loseServer }
+	for request := int32(1); ; request++ {
+		p, through := behindProxy(t, dsn)
+		h := openStore(t, through, Config{Schema: schema, Connections: 1})
+		h.impatient(50 * time.Millisecond)
+		p.step.Store(&lost)
+		p.until.Store(request)
+		_, err := h.try(call(acme, fmt.Sprint(request), noon(), 1))
+		if p.until.Swap(0) > 0 {
+			equal(t, "error when no request was lost", err, nil)
+			equal(t, "unknown outcomes", unknown, 1)
+			return
+		}
+		if errors.Is(err, store.ErrUnknownOutcome) {
+			unknown++
+		}
+	}
 }
 
 // TestStandbyIsAsked has a standby be asked what became of a transaction before it is promoted, and before it has heard of it.

@@ -57,7 +57,7 @@ type tx struct {
 	// number is the server's number of a full transaction.
 	number  int64
 	witness witness
-	// committing says that all was sent to the server, and its answer is waited for.
+	// committing says that all was sent to the server, whatever its answer was.
 	committing bool
 	writes     writes
 }
@@ -270,8 +270,9 @@ func (t *tx) commit(ctx context.Context) error {
 	patient, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })()
-	t.committing = true
 	err := t.send(patient)
+	var unsent pgx.ErrPreprocessingBatch // statements are described before they are sent
+	t.committing = !errors.As(err, &unsent)
 	switch {
 	case sqlState(err) == "22012": // division by zero: see done
 		return errDetached
