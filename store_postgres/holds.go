@@ -233,7 +233,7 @@ func (t *tx) hold(ctx context.Context, holds []store.Hold, taken []holdRow, deci
 	if err := t.load(ctx, nil); err != nil {
 		return nil, err
 	}
-	if t.quick && t.haveLive(holds) {
+	if t.quick && t.mistakable(holds) {
 		return nil, errAsk // see selectApplied
 	}
 	known := make(map[holdKey]bool, len(taken))
@@ -248,9 +248,11 @@ func (t *tx) hold(ctx context.Context, holds []store.Hold, taken []holdRow, deci
 	return outcomes, err
 }
 
-// haveLive reports whether one of the holds has the id of a live one.
-func (t *tx) haveLive(holds []store.Hold) bool {
-	return slices.ContainsFunc(holds, func(h store.Hold) bool { return t.tenants[h.TenantID].holds.Get(h.ID) != nil })
+// mistakable reports whether one of the holds has the id of a live one, or has expired itself: the queue was longer than it lasts.
+func (t *tx) mistakable(holds []store.Hold) bool {
+	return slices.ContainsFunc(holds, func(h store.Hold) bool {
+		return t.tenants[h.TenantID].holds.Get(h.ID) != nil || !h.Live(t.now)
+	})
 }
 
 func keysOf(holds []store.Hold) []holdKey {

@@ -78,6 +78,15 @@ func TestAnswerLostTwice(t *testing.T) {
 			}
 			return err
 		}},
+		{"a reservation that has expired by then is taken, and not by somebody else", func(h *handle) error {
+			expired := reservation("a")
+			expired.ExpiresAt = noon()
+			outcomes, err := h.Hold(h.t.Context(), noon(), []store.Hold{expired}, admit)
+			if err == nil {
+				err = outcomes[0].Err
+			}
+			return err
+		}},
 		{"a reservation is taken, and not by somebody else", func(h *handle) error {
 			outcomes, err := h.Hold(h.t.Context(), noon(), []store.Hold{reservation("a")}, admit)
 			if err == nil {
