@@ -437,7 +437,7 @@ func (s *Store) overtake(ctx context.Context, t *tx) (status string, err error) 
 			}
 			return nil
 		})
-	}, transient)
+	}, func(err error) bool { return transient(err) || sqlState(err) == "25006" }) // of a standby that may be promoted
 	return status, err
 }
 
