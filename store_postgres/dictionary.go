@@ -87,6 +87,7 @@ func (d *dictionary) rate(number int32) (store.Rate, error) {
 	d.mu.RLock()
 	rate, ok := d.rates[number]
 	text, known := d.texts[number]
+	resets := d.resets.Load()
 	d.mu.RUnlock()
 	if ok {
 		return rate, nil
@@ -96,9 +97,7 @@ func (d *dictionary) rate(number int32) (store.Rate, error) {
 	}
 	rate, err := pack.ParseRate(text)
 	if err == nil {
-		d.mu.Lock()
-		d.rates[number], d.rateNumbers[rate] = rate, number
-		d.mu.Unlock()
+		d.put(resets, func() { d.rates[number], d.rateNumbers[rate] = rate, number })
 	}
 	return rate, err
 }
@@ -108,20 +107,29 @@ func dangling(table string, number int32) error {
 	return fmt.Errorf("%s %d does not exist: %w", table, number, store.ErrCorrupt)
 }
 
-func (d *dictionary) putTexts(rows []textRow) {
+// put takes what was read when all had been forgotten so many times, unless it has been again: then another server was asked.
+func (d *dictionary) put(resets int64, take func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, row := range rows {
-		d.texts[row.Text], d.textNumbers[row.Value] = row.Value, row.Text
+	if d.resets.Load() == resets {
+		take()
 	}
 }
 
-func (d *dictionary) putModels(rows []modelRow) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, row := range rows {
-		d.models[row.Model], d.modelNumbers[row.modelName] = row.modelName, row.Model
-	}
+func (d *dictionary) putTexts(resets int64, rows []textRow) {
+	d.put(resets, func() {
+		for _, row := range rows {
+			d.texts[row.Text], d.textNumbers[row.Value] = row.Value, row.Text
+		}
+	})
+}
+
+func (d *dictionary) putModels(resets int64, rows []modelRow) {
+	d.put(resets, func() {
+		for _, row := range rows {
+			d.models[row.Model], d.modelNumbers[row.modelName] = row.modelName, row.Model
+		}
+	})
 }
 
 type textRow struct {
@@ -146,6 +154,7 @@ WHERE model = ANY ($1::integer[])`
 
 // readNumbers sees to it that texts and models are known by their numbers.
 func (s *Store) readNumbers(ctx context.Context, q queryer, texts, models []int32) error {
+	resets := s.dictionary.resets.Load()
 	texts = slices.DeleteFunc(texts, func(n int32) bool { _, ok := s.dictionary.text(n); return ok })
 	models = slices.DeleteFunc(models, func(n int32) bool { _, ok := s.dictionary.model(n); return ok })
 	if len(texts) > 0 {
@@ -153,14 +162,14 @@ func (s *Store) readNumbers(ctx context.Context, q queryer, texts, models []int3
 		if err := q.SelectContext(ctx, &rows, selectTexts, texts); err != nil {
 			return err
 		}
-		s.dictionary.putTexts(rows)
+		s.dictionary.putTexts(resets, rows)
 	}
 	if len(models) > 0 {
 		var rows []modelRow
 		if err := q.SelectContext(ctx, &rows, selectModels, models); err != nil {
 			return err
 		}
-		s.dictionary.putModels(rows)
+		s.dictionary.putModels(resets, rows)
 	}
 	return nil
 }
@@ -264,11 +273,12 @@ func (s *Store) numberTexts(ctx context.Context, wanted map[string]bool) error {
 				return err
 			}
 		}
+		resets := s.dictionary.resets.Load()
 		var rows []textRow
 		if err := (committed{s}).SelectContext(ctx, &rows, selectTextNumbers, texts); err != nil {
 			return err
 		}
-		s.dictionary.putTexts(rows)
+		s.dictionary.putTexts(resets, rows)
 	}
 	return nil
 }
@@ -296,11 +306,12 @@ func (s *Store) numberModels(ctx context.Context, wanted map[modelName]bool) err
 				return err
 			}
 		}
+		resets := s.dictionary.resets.Load()
 		var rows []modelRow
 		if err := (committed{s}).SelectContext(ctx, &rows, selectModelNumbers, providers, names); err != nil {
 			return err
 		}
-		s.dictionary.putModels(rows)
+		s.dictionary.putModels(resets, rows)
 	}
 	return nil
 }

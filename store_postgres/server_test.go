@@ -29,6 +29,26 @@ func TestAnotherServer(t *testing.T) {
 	equal(t, "records", h.ids(acme), []string{"a", "b"})
 }
 
+// TestReadFromTheLastServer has all be forgotten while numbers are on their way that the last server gave.
+func TestReadFromTheLastServer(t *testing.T) {
+	t.Parallel()
+	d := newDictionary()
+	resets := d.resets.Load()
+	d.reset()
+	d.putTexts(resets, []textRow{{1, "text"}})
+	d.putModels(resets, []modelRow{{1, modelName{"provider", "model"}}})
+	if _, ok := d.textNumber("text"); ok {
+		t.Error("a text of the last server is remembered")
+	}
+	if _, ok := d.modelNumber(modelName{"provider", "model"}); ok {
+		t.Error("a model of the last server is remembered")
+	}
+	d.putTexts(d.resets.Load(), []textRow{{2, "text"}})
+	if number, ok := d.textNumber("text"); !ok || number != 2 {
+		t.Errorf("the text's number is %d, %t, want that of this server", number, ok)
+	}
+}
+
 // TestNoServerYet has a transaction begin before any other has told which server it is, and find tenants remembered.
 func TestNoServerYet(t *testing.T) {
 	t.Parallel()
