@@ -170,8 +170,10 @@ func TestAskingFails(t *testing.T) {
 	blocker := admin.MustBegin()
 	p.whenUnheard(func() { exec(t, blocker, "SELECT FROM usage_tenants FOR UPDATE") })
 	p.cut.Store(loseAnswer)
+	patient := h.impatient(time.Second)
 	_, err := h.try(call(acme, "a", noon(), 7))
 	is(t, "Append", err, store.ErrUnknownOutcome)
+	patient()
 	if err := blocker.Rollback(); err != nil {
 		t.Fatal(err)
 	}
@@ -318,24 +320,31 @@ func TestStandbyIsAsked(t *testing.T) {
 	equal(t, "records", h.ids(acme), []string{"a", "before"})
 }
 
-// TestQuickOneAtAStandby has a standby be asked that accepts no writes until it is promoted.
-func TestQuickOneAtAStandby(t *testing.T) {
+// TestAskedUntilItIsAnswered has a quick transaction be asked about where no answer is to be had at first.
+func TestAskedUntilItIsAnswered(t *testing.T) {
 	t.Parallel()
-	p, h, direct := cuttable(t)
-	admin := foreign(t, Server.DSN(), h.names.schema)
-	exec(t, admin, "CREATE SEQUENCE asked", `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-		IF nextval('`+h.names.schema+`.asked') < 3 THEN
-			RAISE 'cannot execute UPDATE in a read-only transaction' USING ERRCODE = 'read_only_sql_transaction';
-		END IF;
-		RETURN NEW;
-	END $$`)
-	p.whenUnheard(func() {
-		exec(t, admin, "CREATE TRIGGER refuse BEFORE UPDATE ON usage_tenants FOR EACH ROW EXECUTE FUNCTION refuse()")
-	})
-	p.cut.Store(loseAnswer)
-	h.add(call(acme, "a", noon(), 7))
-	equal(t, "what is left to cut", p.cut.Load(), pass)
-	equal(t, "records", direct.ids(acme), []string{"a", "before"})
+	for what, code := range map[string]string{
+		"a standby that is promoted": "25006", "a lock that is waited for too long": "55P03", "a statement that takes too long": "57014",
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			p, h, direct := cuttable(t)
+			admin := foreign(t, Server.DSN(), h.names.schema)
+			exec(t, admin, "CREATE SEQUENCE asked", `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+				IF nextval('`+h.names.schema+`.asked') < 3 THEN
+					RAISE 'not yet' USING ERRCODE = '`+code+`';
+				END IF;
+				RETURN NEW;
+			END $$`)
+			p.whenUnheard(func() {
+				exec(t, admin, "CREATE TRIGGER refuse BEFORE UPDATE ON usage_tenants FOR EACH ROW EXECUTE FUNCTION refuse()")
+			})
+			p.cut.Store(loseAnswer)
+			h.add(call(acme, "a", noon(), 7))
+			equal(t, "what is left to cut", p.cut.Load(), pass)
+			equal(t, "records", direct.ids(acme), []string{"a", "before"})
+		})
+	}
 }
 
 // TestPoolerAnswers has a pooler answer a commit, whose connection to the server broke: it may have been made.

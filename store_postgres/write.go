@@ -437,8 +437,18 @@ func (s *Store) overtake(ctx context.Context, t *tx) (status string, err error) 
 			}
 			return nil
 		})
-	}, func(err error) bool { return transient(err) || sqlState(err) == "25006" }) // of a standby that may be promoted
+	}, mayAnswer)
 	return status, err
+}
+
+// mayAnswer reports whether who asks what became of a transaction, and got this error, may ask again: of a standby, which may
+// be promoted, or of a timeout, which others' locks may outlast.
+func mayAnswer(err error) bool {
+	switch sqlState(err) {
+	case "25006", "55P03", "57014": // read_only_sql_transaction, lock_not_available, query_canceled
+		return true
+	}
+	return transient(err)
 }
 
 // errInProgress: the server has not noticed yet that the connection of a transaction is gone, or is a standby.
@@ -453,7 +463,7 @@ func (s *Store) status(ctx context.Context, t *tx) (status string, err error) {
 			}
 			return err
 		})
-	}, func(err error) bool { return transient(err) || errors.Is(err, errInProgress) })
+	}, func(err error) bool { return mayAnswer(err) || errors.Is(err, errInProgress) })
 	return status, err
 }
 
