@@ -277,7 +277,7 @@ func TestOnlyACommitIsUnknown(t *testing.T) {
 	for request := int32(1); ; request++ {
 		p, through := behindProxy(t, dsn)
 		h := openStore(t, through, Config{Schema: schema, Connections: 1})
-		h.impatient(50 * time.Millisecond)
+		h.impatient(500 * time.Millisecond)
 		p.step.Store(&lost)
 		p.until.Store(request)
 		_, err := h.try(call(acme, fmt.Sprint(request), noon(), 1))
