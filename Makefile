@@ -47,8 +47,8 @@ fuzz: ## each fuzz target for FUZZTIME
 	done
 
 lint: $(BIN)/golangci-lint ## golangci-lint with the list in .golangci.yml
-	$(BIN)/golangci-lint run --timeout=10m
-	set -e; for module in $(NESTED); do (cd $$module && $(BIN)/golangci-lint run --timeout=10m); done
+	$(BIN)/golangci-lint run --timeout=30m
+	set -e; for module in $(NESTED); do (cd $$module && $(BIN)/golangci-lint run --timeout=30m); done
 
 tools: $(BIN)/golangci-lint $(BIN)/benchstat ## install golangci-lint and benchstat into ./bin
 
