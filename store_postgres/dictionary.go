@@ -154,7 +154,6 @@ WHERE model = ANY ($1::integer[])`
 
 // readNumbers sees to it that texts and models are known by their numbers.
 func (s *Store) readNumbers(ctx context.Context, q queryer, texts, models []int32) error {
-	resets := s.dictionary.resets.Load()
 	texts = slices.DeleteFunc(texts, func(n int32) bool { _, ok := s.dictionary.text(n); return ok })
 	models = slices.DeleteFunc(models, func(n int32) bool { _, ok := s.dictionary.model(n); return ok })
 	if len(texts) > 0 {
@@ -162,14 +161,14 @@ func (s *Store) readNumbers(ctx context.Context, q queryer, texts, models []int3
 		if err := q.SelectContext(ctx, &rows, selectTexts, texts); err != nil {
 			return err
 		}
-		s.dictionary.putTexts(resets, rows)
+		s.dictionary.putTexts(q.resets(), rows)
 	}
 	if len(models) > 0 {
 		var rows []modelRow
 		if err := q.SelectContext(ctx, &rows, selectModels, models); err != nil {
 			return err
 		}
-		s.dictionary.putModels(resets, rows)
+		s.dictionary.putModels(q.resets(), rows)
 	}
 	return nil
 }

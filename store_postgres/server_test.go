@@ -29,23 +29,36 @@ func TestAnotherServer(t *testing.T) {
 	equal(t, "records", h.ids(acme), []string{"a", "b"})
 }
 
-// TestReadFromTheLastServer has all be forgotten while numbers are on their way that the last server gave.
+// TestReadFromTheLastServer has a read go on at a server whose place another has taken, which lacks its last commit.
 func TestReadFromTheLastServer(t *testing.T) {
 	t.Parallel()
-	d := newDictionary()
-	resets := d.resets.Load()
-	d.reset()
-	d.putTexts(resets, []textRow{{1, "text"}})
-	d.putModels(resets, []modelRow{{1, modelName{"provider", "model"}}})
-	if _, ok := d.textNumber("text"); ok {
-		t.Error("a text of the last server is remembered")
+	last, next := Server.Database(t), Server.Database(t)
+	named := func(id, model string) store.Record {
+		r := call(acme, id, noon(), 1)
+		r.Model = model
+		return r
 	}
-	if _, ok := d.modelNumber(modelName{"provider", "model"}); ok {
-		t.Error("a model of the last server is remembered")
+	h, there := openStore(t, last, Config{}), openStore(t, next, Config{})
+	h.add(named("a", "first"), named("b", "lost"))
+	there.add(named("a", "first"))
+	pool := h.db
+	err := h.read(t.Context(), "read", func(q queryer) error {
+		h.db = there.db // new connections are to the next server, this one lasts
+		h.add(named("c", "first"))
+		return h.readNumbers(t.Context(), q, nil, []int32{1, 2})
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
-	d.putTexts(d.resets.Load(), []textRow{{2, "text"}})
-	if number, ok := d.textNumber("text"); !ok || number != 2 {
-		t.Errorf("the text's number is %d, %t, want that of this server", number, ok)
+	h.add(named("d", "lost"))
+	h.db = pool
+	there.add(named("e", "another"))
+	fresh := openStore(t, next, Config{})
+	for id, want := range map[string]string{"d": "lost", "e": "another"} {
+		r, err := fresh.Record(t.Context(), acme, id)
+		if err != nil || r.Model != want {
+			t.Errorf("call %s has the model %q, want %q: %v", id, r.Model, want, err)
+		}
 	}
 }
 

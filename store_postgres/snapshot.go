@@ -13,6 +13,8 @@ import (
 type queryer interface {
 	GetContext(ctx context.Context, dest any, query string, args ...any) error
 	SelectContext(ctx context.Context, dest any, query string, args ...any) error
+	// resets are how often the dictionary had been reset before it was begun.
+	resets() int64
 }
 
 // read runs fn on one snapshot. fn may run several times.
@@ -25,6 +27,7 @@ func (s *Store) read(ctx context.Context, op string, fn func(queryer) error) err
 }
 
 func (s *Store) readOnce(ctx context.Context, fn func(queryer) error) error {
+	resets := s.dictionary.resets.Load()
 	conn, err := s.connection(ctx)
 	if err != nil {
 		return err
@@ -35,14 +38,17 @@ func (s *Store) readOnce(ctx context.Context, fn func(queryer) error) error {
 		return contextFirst(ctx, err)
 	}
 	defer begun.Rollback() //nolint:errcheck // nothing was written
-	return contextFirst(ctx, fn(&snapshot{begun, s.names}))
+	return contextFirst(ctx, fn(&snapshot{begun, s.names, resets}))
 }
 
 // snapshot is a transaction that reads.
 type snapshot struct {
-	tx    *sqlx.Tx
-	names names
+	tx     *sqlx.Tx
+	names  names
+	before int64
 }
+
+func (r *snapshot) resets() int64 { return r.before }
 
 func (r *snapshot) GetContext(ctx context.Context, dest any, query string, args ...any) error {
 	return r.tx.GetContext(ctx, dest, r.names.of(query), args...)

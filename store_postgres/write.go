@@ -43,6 +43,7 @@ type tx struct {
 	now   time.Time
 	// server is what the numbers of texts and models were read from. See Store.server.
 	server *string
+	before int64 // see resets
 	quick  bool
 	// refused says that its quick form was sent, and has written nothing.
 	refused bool
@@ -57,10 +58,13 @@ type tx struct {
 	// number is the server's number of a full transaction.
 	number  int64
 	witness witness
-	// committing says that all was sent to the server, whatever its answer was.
+	// committing says that the end of it was sent, or may have been, whatever the answer was.
 	committing bool
+	once       bool // see change
 	writes     writes
 }
+
+func (t *tx) resets() int64 { return t.before }
 
 // change is what a call of the store does to tenants in one transaction.
 type change struct {
@@ -72,6 +76,8 @@ type change struct {
 	create  bool
 	// quick says that apply only loads, decides and adds to tx.writes.
 	quick bool
+	// once says that to make it a second time, when others have written since, does not come to the same.
+	once bool
 	// prepare runs before the transaction, outside of it; it may be nil.
 	prepare func() error
 	// ask queues what a full transaction has to read whatever is remembered; it may be nil. If it is not, apply loads the
@@ -90,13 +96,13 @@ func (s *Store) write(ctx context.Context, c change) error {
 	c.tenants = slices.Compact(slices.Sorted(slices.Values(c.tenants)))
 	overtaken := false
 	try := func() error {
-		server := s.server.Load()
+		before, server := s.dictionary.resets.Load(), s.server.Load() // in this order: a reset comes before another server
 		if c.prepare != nil {
 			if err := c.prepare(); err != nil {
 				return contextFirst(ctx, err)
 			}
 		}
-		err := s.attempt(ctx, &tx{store: s, now: c.now, server: server}, &c)
+		err := s.attempt(ctx, &tx{store: s, now: c.now, server: server, before: before, once: c.once}, &c)
 		overtaken = overtaken || errors.Is(err, errOvertaken)
 		return err
 	}
@@ -254,7 +260,7 @@ func (t *tx) commit(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })()
 	err := t.send(patient)
 	var unsent pgx.ErrPreprocessingBatch // statements are described before they are sent
-	t.committing = !errors.As(err, &unsent)
+	t.committing = !errors.As(err, &unsent) && !pgconn.SafeToRetry(err)
 	switch {
 	case sqlState(err) == "22012": // division by zero: see done
 		return errDetached
