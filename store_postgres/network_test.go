@@ -352,27 +352,29 @@ func TestNumberThatIsGivenTwice(t *testing.T) {
 		writes  writes
 		number  int64
 		version int64
+		once    bool
 		want    string
 	}{
-		{"its call is not there", recordWitness, calls("h"), another, 1, "taken back"},
-		{"its call is there", recordWitness, calls("a"), its, 1, "committed"},
-		{"its call is there by another", recordWitness, calls("a"), another, 1, "taken back"},
-		{"another of its calls is not there", recordWitness, calls("a", "b"), its, 1, "taken back"},
-		{"its call was pruned a moment ago", recordWitness, calls("gone"), another, versions.Previous, "committed"},
-		{"its reservation is not there", holdWitness, holds("a"), another, 1, "taken back"},
-		{"its reservation is there", holdWitness, holds("h"), another, 1, "committed"},
-		{"another of its reservations is not there", holdWitness, holds("h", "i"), another, 1, "taken back"},
-		{"its release is not there", releaseWitness, writes{}, another, 1, "taken back"},
-		{"its release is there", releaseWitness, writes{}, releasing, 1, "committed"},
-		{"nobody has written since", versionWitness, writes{}, another, versions.Version, "committed"},
-		{"another has written since", versionWitness, writes{}, another, versions.Previous, "committed"},
-		{"two have written since, but set nothing", versionWitness, writes{}, another, versions.Settings, "committed"},
-		{"two have written since, or it was taken back", versionWitness, writes{}, another, 1, "unknown"},
+		{"its call is not there", recordWitness, calls("h"), another, 1, false, "taken back"},
+		{"its call is there", recordWitness, calls("a"), its, 1, false, "committed"},
+		{"its call is there by another", recordWitness, calls("a"), another, 1, false, "taken back"},
+		{"another of its calls is not there", recordWitness, calls("a", "b"), its, 1, false, "taken back"},
+		{"its call was pruned a moment ago", recordWitness, calls("gone"), another, versions.Previous, false, "committed"},
+		{"its reservation is not there", holdWitness, holds("a"), another, 1, false, "taken back"},
+		{"its reservation is there", holdWitness, holds("h"), another, 1, false, "committed"},
+		{"another of its reservations is not there", holdWitness, holds("h", "i"), another, 1, false, "taken back"},
+		{"its release is not there", releaseWitness, writes{}, another, 1, false, "taken back"},
+		{"its release is there", releaseWitness, writes{}, releasing, 1, false, "committed"},
+		{"nobody has written since", versionWitness, writes{}, another, versions.Version, true, "committed"},
+		{"another has written since", versionWitness, writes{}, another, versions.Previous, true, "committed"},
+		{"two have written since, but set nothing", versionWitness, writes{}, another, versions.Settings, true, "committed"},
+		{"two have written since, or it was taken back", versionWitness, writes{}, another, 1, true, "unknown"},
+		{"two have written since, and it comes to the same again", versionWitness, writes{}, another, 1, false, "taken back"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			of := &tx{
-				store: h.Store, number: tt.number, writes: tt.writes, witness: witness{kind: tt.kind, tenantID: acme, id: "released"},
+				store: h.Store, number: tt.number, once: tt.once, writes: tt.writes, witness: witness{kind: tt.kind, tenantID: acme, id: "released"},
 				tenants: map[string]*tenant{acme: {version: tt.version}},
 			}
 			equal(t, "outcome", outcome(h.resolve(t.Context(), of, lost)), tt.want)

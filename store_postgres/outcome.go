@@ -37,9 +37,11 @@ SELECT CASE
 // A server that crashed before a number was on its disk gives it again, as does one that took another's place without having
 // heard of it. So what has that number may be another transaction, and a committed one is asked for what it has left: the
 // version that it gave its tenant, if no two have written since, or else what it added, all of it, released or set. Calls that
-// others added and reservations that others released have another number.
+// others added and reservations that others released have another number; a reservation has that of who settled it, and is
+// known by its id alone.
 const selectPresent = `
-SELECT EXISTS (
+SELECT pg_is_in_recovery() AS standby,
+       EXISTS (
            SELECT
            FROM usage_tenants
            WHERE tenant = $1::text
@@ -178,46 +180,42 @@ var errInProgress = errors.New("transaction is in progress")
 // status asks what became of a transaction, until that is known.
 func (s *Store) status(ctx context.Context, t *tx) (status string, err error) {
 	err = s.retry(ctx, func() error {
-		return s.onSession(ctx, func(session *session) (err error) {
-			if status, err = t.statusOn(ctx, &tx{session: session}); status == "in progress" {
-				return errInProgress
-			}
-			return err
-		})
+		err := committed{s}.GetContext(ctx, &status, selectStatus, t.number)
+		switch {
+		case sqlState(err) == "22023": // a number that is yet to be given: the server crashed and came back without it
+			status = "aborted"
+			return nil
+		case err == nil && status == "committed":
+			status, err = s.committedBy(ctx, t)
+		}
+		if err == nil && status == "in progress" {
+			return errInProgress
+		}
+		return err
 	}, func(err error) bool { return mayAnswer(err) || errors.Is(err, errInProgress) })
-	return status, err
-}
-
-// statusOn asks q, all of whose answers are of one server.
-func (t *tx) statusOn(ctx context.Context, q queryer) (status string, err error) {
-	err = q.GetContext(ctx, &status, selectStatus, t.number)
-	switch {
-	case sqlState(err) == "22023": // a number that is yet to be given: the server crashed and came back without it
-		return "aborted", nil
-	case err == nil && status == "committed":
-		return t.committedBy(ctx, q)
-	}
 	return status, err
 }
 
 // committedBy tells the status of a transaction whose number is that of a committed one. It asks later than that was found:
 // a statement that asked for both might not see yet what was committed while it ran.
-func (t *tx) committedBy(ctx context.Context, q queryer) (status string, err error) {
+func (s *Store) committedBy(ctx context.Context, t *tx) (status string, err error) {
 	w := &t.witness
-	var found struct{ Latest, There bool }
+	var found struct{ Standby, Latest, There bool }
 	tenants, ids := t.writes.ids()
-	err = q.GetContext(ctx, &found, selectPresent,
+	err = committed{s}.GetContext(ctx, &found, selectPresent,
 		w.tenantID, t.tenants[w.tenantID].version, w.kind, tenants, ids, t.number, w.id)
 	switch {
 	case err != nil:
 		return "", err
+	case found.Standby:
+		return "in progress", nil
 	case found.Latest:
 		return "committed", nil
 	case found.There:
 		t.tenants = nil // two have written since, and what they wrote may be all there is
 		return "committed", nil
-	case w.kind == versionWitness:
+	case t.once:
 		return "unknown", nil
 	}
-	return "aborted", nil
+	return "aborted", nil // or it has left nothing that is still there, and comes to the same when it is made again
 }

@@ -1,14 +1,19 @@
 package storepostgres
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/acf68eca/usage/internal/pgtest"
+	"github.com/acf68eca/usage/internal/proctest"
 	"github.com/acf68eca/usage/store"
 )
 
@@ -244,6 +249,101 @@ func TestWhatWasThereBefore(t *testing.T) {
 				is(t, "the one that was there, alone", outcomes[0].Err, store.ErrConflict)
 				equal(t, "what is left to cut", p.cut.Load(), pass)
 			})
+		}
+	}
+}
+
+// TestWhatAddedNothingIsTriedAgain has two others write after the commit of a transaction that had nothing to add.
+func TestWhatAddedNothingIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	for name, do := range map[string]func(*handle) error{
+		"a duplicate": func(h *handle) error {
+			outcomes, err := h.try(call(acme, "before", noon(), 1))
+			if err == nil && !outcomes[0].Duplicate {
+				err = store.ErrNotFound
+			}
+			return err
+		},
+		"a release of what is released": func(h *handle) error { return h.Release(h.t.Context(), noon(), acme, "h", keep) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p, h, direct := cuttable(t)
+			h.hold(reservation("h"))
+			if err := h.Release(t.Context(), noon(), acme, "h", keep); err != nil {
+				t.Fatal(err)
+			}
+			h.alone.Store(false)
+			p.whenUnheard(func() {
+				p.unheard.Store(nil)
+				for _, id := range []string{"x", "y"} {
+					direct.alone.Store(false)
+					direct.add(call(acme, id, noon(), 1))
+				}
+			})
+			p.cut.Store(loseAnswer)
+			if err := do(h); err != nil {
+				t.Error(err)
+			}
+			equal(t, "what is left to cut", p.cut.Load(), pass)
+		})
+	}
+}
+
+// failing is a connection that breaks when it is written to once too often.
+type failing struct {
+	net.Conn
+	left *atomic.Int32
+}
+
+func (f *failing) Write(b []byte) (int, error) {
+	if f.left.Add(-1) < 0 {
+		f.Close()
+		return 0, net.ErrClosed
+	}
+	return f.Conn.Write(b)
+}
+
+// TestWhatWasNotSentIsKnown has each write to the server fail before anything is sent, one after the other, and the server
+// stay away: nothing can have been committed.
+func TestWhatWasNotSentIsKnown(t *testing.T) {
+	t.Parallel()
+	dsn, schema := Schema(t)
+	openStore(t, dsn, Config{Schema: schema}).add(call(acme, "before", noon(), 1))
+	for writes := int32(0); ; writes++ {
+		cfg, err := parse(dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var left atomic.Int32
+		left.Store(1 << 20)
+		dial := cfg.DialFunc
+		cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if left.Load() < 0 {
+				return nil, net.ErrClosed
+			}
+			conn, err := dial(ctx, network, addr)
+			return &failing{conn, &left}, err
+		}
+		db := stdlib.OpenDB(*cfg)
+		db.SetMaxOpenConns(1)
+		st, err := NewConfig(t.Context(), db, Config{Schema: schema, BusyTimeout: proctest.Limit})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := &handle{st, t}
+		h.impatient(100 * time.Millisecond)
+		left.Store(writes)
+		_, err = h.try(call(acme, fmt.Sprint(writes), noon(), 1))
+		failed := left.Load() < 0
+		db.Close()
+		if !failed {
+			equal(t, "error when no write failed", err, nil)
+			return
+		}
+		is(t, fmt.Sprintf("Append whose write %d failed", writes), err, store.ErrUnavailable)
+		if errors.Is(err, store.ErrUnknownOutcome) {
+			t.Errorf("nothing was sent, and the error is %v", err)
 		}
 	}
 }

@@ -41,7 +41,7 @@ RETURNING` + recordColumns
 
 // Prune implements store.Store.
 func (s *Store) Prune(ctx context.Context, tenantID string, before time.Time, limit int) (dropped int, err error) {
-	err = s.write(ctx, change{op: "prune", tenants: []string{tenantID}, apply: func(t *tx) (err error) {
+	err = s.write(ctx, change{op: "prune", tenants: []string{tenantID}, once: true, apply: func(t *tx) (err error) {
 		dropped = 0
 		n := t.tenants[tenantID]
 		if n == nil {

@@ -26,7 +26,7 @@ func (s *Store) Reprice(ctx context.Context, now time.Time, records []*store.Rec
 		return s.number(ctx, words)
 	}
 	apply := func(t *tx) error { return t.reprice(ctx, b, judge) }
-	err := s.write(ctx, change{op: "reprice", now: now, tenants: tenants, prepare: prepare, ask: b.ask, apply: apply})
+	err := s.write(ctx, change{op: "reprice", now: now, tenants: tenants, once: true, prepare: prepare, ask: b.ask, apply: apply})
 	if err != nil {
 		return nil, err
 	}

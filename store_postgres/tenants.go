@@ -271,7 +271,7 @@ func (s *Store) SetTenant(ctx context.Context, now time.Time, row store.Tenant) 
 		n.calendar = calendar
 		return t.rebuild(ctx, n)
 	}
-	return s.write(ctx, change{op: "set tenant", now: now, tenants: []string{row.ID}, create: true, apply: apply})
+	return s.write(ctx, change{op: "set tenant", now: now, tenants: []string{row.ID}, create: true, once: true, apply: apply})
 }
 
 const updateSuspended = `
@@ -288,7 +288,7 @@ func (s *Store) Suspend(ctx context.Context, now time.Time, tenantID, reason str
 		_, err := t.ExecContext(ctx, updateSuspended, tenantID, reason)
 		return err
 	}
-	return s.write(ctx, change{op: "suspend", now: now, tenants: []string{tenantID}, create: true, apply: apply})
+	return s.write(ctx, change{op: "suspend", now: now, tenants: []string{tenantID}, create: true, once: true, apply: apply})
 }
 
 const updateQuota = `
@@ -319,7 +319,7 @@ func (s *Store) SetQuota(ctx context.Context, now time.Time, quota store.Quota, 
 		}
 		return err
 	}
-	err = s.write(ctx, change{op: "set quota", now: now, tenants: []string{quota.TenantID}, create: true, apply: apply})
+	err = s.write(ctx, change{op: "set quota", now: now, tenants: []string{quota.TenantID}, create: true, once: true, apply: apply})
 	return alerts, err
 }
 
