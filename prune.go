@@ -48,10 +48,10 @@ func (t *Tracker) Prune(ctx context.Context, before time.Time) (dropped int, err
 }
 
 func (t *Tracker) pruneHolds(ctx context.Context, tenantID string) (err error) {
-	for after, more := "", true; more; more = after != "" {
-		if after, err = t.store.PruneHolds(ctx, tenantID, after, maxPage); err != nil {
+	for after := ""; ; {
+		after, err = t.store.PruneHolds(ctx, tenantID, after, maxPage)
+		if err != nil || after == "" {
 			return err
 		}
 	}
-	return nil
 }

@@ -30,8 +30,8 @@ type Reservation struct {
 //
 // The errors are those of CheckQuota, but decided by what is in the store; a *UnpricedError when the estimate cannot be
 // priced and a hard limit on cost applies, unless Config.AllowUnpriced; a *ConflictError when the tenant has had a
-// reservation of the estimate's ID; and a *UnknownOutcomeError when ctx ends while the reservation is being committed:
-// Release the ID in it, or let it expire.
+// reservation of the estimate's ID, unless Prune has dropped that; and a *UnknownOutcomeError when ctx ends while the
+// reservation is being committed: Release the ID in it, or let it expire.
 func (t *Tracker) Reserve(ctx context.Context, estimate Estimate) (*Reservation, error) {
 	asked, err := t.pendingHold(estimate)
 	if err != nil {
@@ -58,7 +58,7 @@ func (t *Tracker) Reserve(ctx context.Context, estimate Estimate) (*Reservation,
 
 // Release frees the reservation, for a call that was not made. A rate gets back what it gave for it, as far as that has not
 // come back by itself meanwhile. Releasing again, or after it expired, does nothing; after a call has settled it, it is a
-// *ReservationError, which a deferred Release may ignore.
+// *ReservationError, and after Prune has dropped it ErrNotFound, which a deferred Release may ignore.
 func (r *Reservation) Release(ctx context.Context) error {
 	return r.tracker.Release(ctx, r.TenantID, r.ID)
 }

@@ -52,7 +52,7 @@ type Store interface {
 
 	// Hold takes holds. For each of them, in order, decide is called with the standing of its tenant, which has the holds
 	// taken before it and the arrivals they set. A hold whose verdict has no refusal is taken, with its arrivals, unless
-	// the tenant has had a hold of its id before: then its outcome is a *ConflictError with the field "ID", and it sets
+	// the tenant has a hold of its id, a live one or not: then its outcome is a *ConflictError with the field "ID", and it sets
 	// nothing. Alerts of a verdict are stored in any case, unless one of the same key is there. Tenants that do not exist
 	// are created. There is one outcome for each hold, in the same order; all that was taken or set is committed together,
 	// and the last error means that none was.

@@ -16,8 +16,8 @@
 //   - retryable, nothing was written: store.ErrBusy (those of 40, 53300, lock_timeout 55P03, statement_timeout 57014, no
 //     free connection in the pool) and store.ErrUnavailable (no connection, a server that is down, 08, 57, 58);
 //   - ambiguous: store.ErrUnknownOutcome, when the connection broke during the commit and the server could not be asked
-//     afterwards what became of it, or of a hold could not tell, because another process had written for its tenant by then.
-//     The same ids may be sent again;
+//     afterwards what became of it, or could not tell: of a hold, because another process had written for its tenant by
+//     then; of settings, prices and pruning, because two others had. The same may be sent again;
 //   - full: store.ErrFull (53100);
 //   - permanent: store.ErrReadOnly (25006, 42501), store.ErrCorrupt (XX001, XX002, tables or columns that are not there:
 //     42P01, 42703), store.ErrSchema, store.ErrInvalid.
