@@ -52,7 +52,7 @@ func (s *Store) Append(ctx context.Context, now time.Time, records []*store.Reco
 		})
 	}
 	err := write()
-	if lacksPartition(err) { // somebody took it away
+	for tries := 0; tries < 3 && lacksPartition(err); tries++ { // somebody took it away, or a session has not noticed it
 		s.partitions.forget()
 		err = write()
 	}

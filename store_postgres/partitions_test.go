@@ -106,3 +106,27 @@ func TestPartitions(t *testing.T) {
 		equal(t, "records", h.ids(acme), []string{"a"})
 	})
 }
+
+// TestSessionThatDoesNotNoticeAPartition has one session of the server refuse a call for want of a partition that is there.
+func TestSessionThatDoesNotNoticeAPartition(t *testing.T) {
+	t.Parallel()
+	for _, alone := range []bool{true, false} {
+		t.Run(fmt.Sprintf("quick transaction: %v", alone), func(t *testing.T) {
+			t.Parallel()
+			dsn, schema := Schema(t)
+			h, admin := openStore(t, dsn, Config{Schema: schema, Connections: 1}), foreign(t, dsn, schema)
+			h.add(call(acme, "a", noon(), 1))
+			var session int
+			if err := h.db.Get(&session, "SELECT pg_backend_pid()"); err != nil {
+				t.Fatal(err)
+			}
+			exec(t, admin, fmt.Sprintf(`CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+				IF pg_backend_pid() = %d THEN RAISE 'no partition' USING ERRCODE = 'check_violation'; END IF;
+				RETURN NEW;
+			END $$`, session), "CREATE TRIGGER refuse BEFORE INSERT ON usage_keys FOR EACH ROW EXECUTE FUNCTION refuse()")
+			h.alone.Store(alone)
+			h.add(call(acme, "b", noon(), 1))
+			equal(t, "records", h.ids(acme), []string{"a", "b"})
+		})
+	}
+}

@@ -160,8 +160,13 @@ func (s *Store) attempt(ctx context.Context, t *tx, c *change) (err error) {
 		}
 		s.cache.release(claimed, t.tenants)
 	}()
-	err = s.onSession(ctx, func(session *session) error {
+	err = s.onSession(ctx, func(session *session) (err error) {
 		t.session = session
+		defer func() {
+			if lacksPartition(err) { // which a session may not have noticed, and then does not until it ends
+				session.conn.Close(ctx) //nolint:errcheck // it is of no use either way
+			}
+		}()
 		if c.quick && s.alone.Load() {
 			t.quick = true
 			if err := t.make(ctx, c); !errors.Is(err, errAsk) {
