@@ -118,8 +118,8 @@ type Store interface {
 	Prune(ctx context.Context, tenantID string, before time.Time, limit int) (int, error)
 
 	// PruneHolds drops a tenant's holds that expired before its Horizon, whatever became of them, with their ids, which are
-	// unknown from then on. Of the holds whose ids come after the given one it looks at limit, in the order of ids, in one
-	// transaction, and returns the id of the last, or "" when there are none.
+	// unknown from then on. Of the holds whose ids come after the given one it looks at limit, in the order of ids, drops what
+	// is to go of them in one transaction, and returns the id of the last, or "" when there are none.
 	PruneHolds(ctx context.Context, tenantID, after string, limit int) (last string, err error)
 
 	// Verify adds up a tenant's records, and what dropped ones counted for, in one snapshot and returns every difference to

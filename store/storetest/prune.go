@@ -22,6 +22,7 @@ func prunePromises() []promise {
 		{"pruning beside writers counts each call once", pruneBesideWriters},
 		{"holds that expired before the horizon are dropped, whatever became of them, and no others", pruneHolds},
 		{"of holds no more are looked at than asked for, in the order of their ids", pruneHoldsInPages},
+		{"pruning beside those who reserve drops no hold that is live, nor its settlement", pruneHoldsBesideWriters},
 	}
 }
 
@@ -311,4 +312,62 @@ func pruneHoldsInPages(t *testing.T, l *ledger) {
 			}
 		}
 	}
+}
+
+// pruneAllHolds drops acme's holds that are to go, page by page.
+func pruneAllHolds(l *ledger) (err error) {
+	for after := ""; ; {
+		after, err = l.PruneHolds(l.t.Context(), acme, after, 7)
+		if err != nil || after == "" {
+			return err
+		}
+	}
+}
+
+// pruneHoldsBesideWriters has goroutines take holds, and settle each second one, among old ones that are dropped meanwhile.
+func pruneHoldsBesideWriters(t *testing.T, l *ledger) {
+	const writers, holds = 3, 20
+	id := func(writer, n int) string { return fmt.Sprintf("%02d-%d", n, writer) }
+	for n := range holds {
+		l.take(noon(), hold(acme, fmt.Sprintf("%02d-old", n), noon(), time.Second, 1))
+	}
+	now := noon().Add(time.Hour)
+	l.prune(acme, now, 10)
+	handles := []*ledger{l, l.another(), l.another()}
+	together(t, 1+writers, func(i int) error {
+		for n := range holds {
+			if i == writers {
+				if err := pruneAllHolds(l); err != nil {
+					return err
+				}
+				continue
+			}
+			outcomes, err := handles[i].Hold(t.Context(), now, []store.Hold{hold(acme, id(i, n), now, time.Hour, 1)}, admit)
+			if err != nil || outcomes[0].Err != nil {
+				return fmt.Errorf("hold %s: %+v, %w", id(i, n), outcomes, err)
+			}
+			if n%2 == 1 {
+				continue
+			}
+			settled, err := handles[i].Append(t.Context(), now, lend(settling(id(i, n), call(acme, id(i, n), now, 1))), quiet)
+			if err != nil || settled[0].Err != nil || settled[0].Record.Settlement != store.Settled {
+				return fmt.Errorf("settling hold %s: %+v, %w", id(i, n), settled, err)
+			}
+		}
+		return nil
+	})
+	l.must("PruneHolds", pruneAllHolds(l))
+	var live []string
+	for n := 1; n < holds; n += 2 {
+		for writer := range writers {
+			live = append(live, id(writer, n))
+		}
+	}
+	equal(t, "live holds", heldIDs(l.another().standing(acme, now)), live)
+	for n := range holds {
+		if err := l.Release(t.Context(), now, acme, fmt.Sprintf("%02d-old", n), keep); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("old hold %d: %v, want ErrNotFound", n, err)
+		}
+	}
+	l.verified(acme)
 }
